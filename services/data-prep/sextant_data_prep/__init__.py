@@ -1,0 +1,1 @@
+"""Data preparation: raw data to cleaned, typed, split, content-addressed dataset versions."""

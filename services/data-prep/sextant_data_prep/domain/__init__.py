@@ -1,0 +1,1 @@
+"""What data preparation decides, without I/O: types, labels, splits, which rows are bad."""

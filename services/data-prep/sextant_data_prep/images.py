@@ -1,0 +1,63 @@
+"""A folder of images, one sub-folder a class: decoded, brought to one size, bad ones into quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sextant_data_prep.domain.quarantine import Quarantine
+from sextant_data_prep.domain.samples import Feature, Samples
+from sextant_shared.errors import InvalidInput
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_SIDE = 256
+MAX_PIXELS = 64_000_000
+
+
+def read(root: Path) -> Samples:
+    """The samples of `root`/CLASS/IMAGE. The common size is the most frequent one, at most 256 pixels a side."""
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_symlink())
+    if not files:
+        raise InvalidInput(
+            "the folder holds no image", field="source", accepted=f"CLASS/FILE with {', '.join(SUFFIXES)}"
+        )
+    quarantine = Quarantine()
+    images: list[tuple[int, Image.Image, str]] = []
+    for number, path in enumerate(files):
+        try:
+            images.append((number, _decode(path), path.parent.name))
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            quarantine.add(number, "cannot be decoded")
+    if not images:
+        quarantine.check(len(files), 0.0)
+    mode = "RGB" if any(image.mode == "RGB" for _, image, _ in images) else "L"
+    size = _common_size([image for _, image, _ in images])
+    pixels = np.stack([_array(image, mode, size) for _, image, _ in images])
+    ids = np.array([number for number, _, _ in images], np.int64)
+    labels = [label for _, _, label in images]
+    return Samples([Feature("image", "uint8", pixels.shape[1:])], {"image": pixels}, labels, "class", ids, quarantine)
+
+
+def _decode(path: Path) -> Image.Image:
+    with Image.open(path) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError("too many pixels")
+        upright = ImageOps.exif_transpose(opened)
+        return upright.convert("L" if upright.mode in ("1", "L", "I;16", "I") else "RGB")
+
+
+def _common_size(images: list[Image.Image]) -> tuple[int, int]:
+    size = Counter(image.size for image in images).most_common(1)[0][0]
+    scale = min(1.0, MAX_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _array(image: Image.Image, mode: str, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    image = image.convert(mode)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    array = np.asarray(image, np.uint8)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -1,0 +1,1 @@
+"""Export of trained models with parity gates, and evaluation through the live endpoint."""

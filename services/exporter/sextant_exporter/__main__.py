@@ -1,0 +1,7 @@
+"""`python -m sextant_exporter worker` consumes jobs; `work DIRECTORY` does the work of one."""
+
+import sys
+
+from sextant_exporter.app import main
+
+sys.exit(main(sys.argv[1:]))

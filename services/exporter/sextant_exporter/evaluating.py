@@ -1,0 +1,124 @@
+"""The work of an `evaluate` job: a split through the live endpoint, scored, and held against what is required."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sextant_exporter.domain.metrics import Report, score, unmet
+from sextant_exporter.report import render
+from sextant_shared.contracts.specs import EvaluateSpec
+from sextant_shared.errors import InvalidInput, Unavailable, WorkFailed
+from sextant_shared.execution.workbench import Result, Workbench
+
+BATCH = 32
+LATENCY_REQUESTS = 300
+
+
+def evaluate(bench: Workbench) -> Result:
+    """Score the endpoint. Raises WorkFailed where a requirement is not met."""
+    spec = EvaluateSpec.model_validate(bench.order.spec, strict=False)
+    data = bench.order.input("data")
+    values, labels, classes = read_split(Path(data.path or ""), spec.split)
+    endpoint = str(bench.order.inputs["endpoint"])
+    service = bench.order.service
+    headers = {"Authorization": f"Bearer {service['key']}"}
+    with httpx.Client(base_url=service["url"], headers=headers, timeout=30) as client:
+        logits = _predict_all(bench, client, endpoint, values)
+        latency = _latency(client, endpoint, values)
+    report = score(logits, labels, len(classes))
+    figures = report.figures()
+    bench.progress(1.0, "scored", {**figures, **{f"{k}_ms": v for k, v in latency.items()}})
+    _write(bench, report, classes, endpoint, spec.split, latency)
+    if failures := unmet(figures, spec.require):
+        raise WorkFailed("; ".join(failures))
+    return Result(outputs={"metrics": figures, "latency_ms": latency, "rows": len(labels)})
+
+
+def read_split(directory: Path, split: str) -> tuple[NDArray[Any], NDArray[np.int64], list[str]]:
+    """Values as the endpoint takes them (rows, *shape), labels, class names. Raises InvalidInput for an empty split."""
+    about = json.loads((directory / "dataset.json").read_text())
+    names = [feature["name"] for feature in about["features"]]
+    table = pa.concat_tables(
+        pa.ipc.open_file(pa.memory_map(str(directory / file))).read_all() for file in about["splits"][split]["files"]
+    ).combine_chunks()
+    if table.num_rows == 0:
+        raise InvalidInput(f"the split {split!r} is empty", field="split")
+    labels = table["label"].to_numpy()
+    if about["task"] == "image-classification":
+        shape = about["features"][0]["shape"]
+        flat = table["image"].combine_chunks()
+        flat = flat.chunk(0) if isinstance(flat, pa.ChunkedArray) else flat
+        values = flat.flatten().to_numpy().reshape(len(labels), *shape)
+    else:
+        values = np.stack([table[name].to_numpy().astype(np.float32) for name in names], axis=1)
+    return values, labels, about["target"]["classes"]
+
+
+def _predict_all(bench: Workbench, client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    parts = []
+    for start in range(0, len(values), BATCH):
+        parts.append(infer(client, endpoint, values[start : start + BATCH]))
+        bench.progress(0.8 * min(1.0, (start + BATCH) / len(values)), "predicting")
+    return np.concatenate(parts)
+
+
+def _latency(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> dict[str, float]:
+    """Milliseconds of single-row requests, one at a time: median and 99th percentile."""
+    taken = []
+    for index in range(LATENCY_REQUESTS):
+        row = index % len(values)
+        began = time.perf_counter()
+        infer(client, endpoint, values[row : row + 1])
+        taken.append(1000.0 * (time.perf_counter() - began))
+    return {"p50": float(np.percentile(taken, 50)), "p99": float(np.percentile(taken, 99))}
+
+
+def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """One call of the Open Inference Protocol, tensors in binary both ways.
+
+    Raises Unavailable where the service cannot be reached or is overloaded, WorkFailed where it refuses the input.
+    """
+    raw = np.ascontiguousarray(values).tobytes()
+    tensor = {
+        "name": "input",
+        "shape": list(values.shape),
+        "datatype": "UINT8" if values.dtype == np.uint8 else "FP32",
+        "parameters": {"binary_data_size": len(raw)},
+    }
+    header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"}
+    try:
+        answer = client.post(f"/v2/models/{endpoint}/infer", content=header + raw, headers=headers)
+    except httpx.TransportError as error:
+        raise Unavailable(f"the endpoint {endpoint!r} cannot be reached: {error}") from None
+    if answer.status_code in (429, 502, 503, 504):
+        raise Unavailable(f"the endpoint {endpoint!r} is not available: {answer.text[:200]}")
+    if answer.status_code != 200:
+        raise WorkFailed(f"the endpoint {endpoint!r} refused the input ({answer.status_code}): {answer.text[:500]}")
+    length = int(answer.headers["inference-header-content-length"])
+    output = json.loads(answer.content[:length])["outputs"][0]
+    return np.frombuffer(answer.content[length:], np.float32).reshape(output["shape"])
+
+
+def _write(
+    bench: Workbench, report: Report, classes: list[str], endpoint: str, split: str, latency: dict[str, float]
+) -> None:
+    body = {
+        **report.figures(),
+        "recall": dict(zip(classes, report.recall, strict=True)),
+        "confusion": report.confusion,
+        "classes": classes,
+        "endpoint": endpoint,
+        "split": split,
+        "latency_ms": latency,
+    }
+    (bench.out / "report.json").write_text(json.dumps(body, indent=1, sort_keys=True))
+    (bench.out / "report.html").write_text(render(report, classes, f"{endpoint}, {split} split", latency))

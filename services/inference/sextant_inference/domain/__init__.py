@@ -1,0 +1,1 @@
+"""What the inference service decides, without I/O: which requests make a batch, and what a tensor must be."""

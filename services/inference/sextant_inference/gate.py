@@ -1,0 +1,32 @@
+"""Who may call: API keys with the scope `infer`."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sextant_shared.errors import Unauthenticated
+from sextant_shared.security import KeyCache, Secret, find_key
+
+
+class Gate:
+    """Checks the key of each request."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._keys = KeyCache()
+
+    async def check(self, request: Request) -> None:
+        """Raise Unauthenticated or Forbidden unless the request may pass."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            raise Unauthenticated()
+        secret = Secret.parse(token.strip())
+        key = self._keys.get(secret.prefix)
+        if key is None:
+            async with self._engine.connect() as conn:
+                key = await conn.run_sync(find_key, secret.prefix)
+            if key is None:
+                raise Unauthenticated()
+            self._keys.put(secret.prefix, key)
+        key.check(secret).require("infer")

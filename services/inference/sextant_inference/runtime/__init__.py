@@ -1,0 +1,1 @@
+"""Running models: sessions, batching, and the set of models that are served."""

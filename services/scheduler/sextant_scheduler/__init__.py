@@ -1,0 +1,1 @@
+"""The scheduler: REST API, job state, placement, dispatch, repair and the audit log's face."""

@@ -1,0 +1,64 @@
+"""The FastAPI application: all routes, errors, limits; open to all are only health, version and the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Response
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from sextant_scheduler.api import administration, endpoints, jobs, stream, uploads, versions
+from sextant_scheduler.api.context import Context, Here
+from sextant_scheduler.api.limits import Limits
+from sextant_scheduler.api.problems import install
+from sextant_scheduler.metrics import ApiMetrics
+
+OPEN_ROUTES = frozenset(
+    {"/v1/health/live", "/v1/health/ready", "/v1/version", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+)
+
+
+def create(
+    connect: Callable[[], AbstractAsyncContextManager[Context]], registry: CollectorRegistry, max_body_bytes: int
+) -> FastAPI:
+    """The application; `connect` makes its context when it starts, and takes it down."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with connect() as made:
+            app.state.context = made
+            yield
+
+    app = FastAPI(title="Sextant", version=version("sextant-platform"), lifespan=lifespan)
+    for module in (jobs, stream, versions, uploads, endpoints, administration):
+        app.include_router(module.router)
+    app.add_api_route("/v1/health/live", live, tags=["health"])
+    app.add_api_route("/v1/health/ready", ready, tags=["health"])
+    app.add_api_route("/v1/version", show_version, tags=["health"])
+    install(app)
+    app.add_middleware(Limits, max_body_bytes=max_body_bytes, metrics=ApiMetrics(registry))
+    return app
+
+
+async def live() -> dict[str, str]:
+    """Whether the process answers."""
+    return {"status": "live"}
+
+
+async def ready(here: Here, response: Response) -> dict[str, str]:
+    """Whether the store and the bus can be reached."""
+    try:
+        await here.read(lambda conn: conn.execute(text("SELECT 1")))
+    except (SQLAlchemyError, OSError):
+        response.status_code = 503
+        return {"status": "the metadata store is not reachable"}
+    return {"status": "ready", "bus": "connected" if here.bus.connected else "away: events are late"}
+
+
+async def show_version() -> dict[str, str]:
+    """The version of the platform."""
+    return {"version": version("sextant-platform")}

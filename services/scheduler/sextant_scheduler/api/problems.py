@@ -1,0 +1,126 @@
+"""Errors as RFC 9457 problem details: the only place where an error meets an HTTP status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from sextant_shared import errors as e
+from sextant_shared.contracts.specs import KINDS
+from sextant_shared.contracts.views import Finding, Problem
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[e.SextantError], int] = {
+    e.InvalidInput: 422,
+    e.NotFound: 404,
+    e.Conflict: 409,
+    e.StaleFence: 409,
+    e.Unauthenticated: 401,
+    e.Forbidden: 403,
+    e.PayloadTooLarge: 413,
+    e.RateLimited: 429,
+    e.Unavailable: 503,
+}
+RETRY_AFTER_S = "1"
+MEDIA_TYPE = "application/problem+json"
+GIVEN_MAX = 80
+
+
+def answer(problem: Problem) -> Response:
+    """The response for a problem."""
+    headers = {}
+    if problem.status in (429, 503):
+        headers["Retry-After"] = RETRY_AFTER_S
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: e.SextantError) -> Problem:
+    """How an error of ours is told."""
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    findings = [Finding(field=error.field, message=error.message, accepted=error.accepted)] if error.field else []
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=error.message, errors=findings)
+
+
+def invalid(findings: list[Finding]) -> Problem:
+    """A request with faults."""
+    detail = "; ".join(f"{f.field}: {f.message}" for f in findings[:3]) or "the request is not valid"
+    return Problem(title="Unprocessable Content", status=422, detail=detail, errors=findings)
+
+
+def findings_of(errors: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    """Pydantic's errors, with the field as the user wrote it."""
+    return [
+        Finding(field=_field(err["loc"]), message=_message(err), given=_given(err), accepted=_accepted(err))
+        for err in errors
+    ]
+
+
+def _field(location: Iterable[Any]) -> str:
+    # A union's location also names the branch that was tried; a user never wrote that.
+    parts = [str(part) for part in location]
+    kept = [part for part in parts if part not in KINDS and not part[:1].isupper() and "[" not in part]
+    return ".".join(kept) or "(body)"
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _given(error: Mapping[str, Any]) -> str | None:
+    if error["type"] == "missing":
+        return None
+    given = repr(error.get("input"))
+    return given if len(given) <= GIVEN_MAX else given[:GIVEN_MAX] + "..."
+
+
+def _accepted(error: Mapping[str, Any]) -> str | None:
+    context = error.get("ctx") or {}
+    if "expected_tags" in context:
+        return str(context["expected_tags"])
+    return str(context["expected"]) if "expected" in context else None
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer every error as a problem."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, e.SextantError)  # noqa: S101 - registered for this class alone
+        return answer(problem_of(error))
+
+    async def invalid_request(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101 - likewise
+        return answer(invalid(findings_of(error.errors())))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - likewise
+        phrase = HTTPStatus(error.status_code).phrase
+        return answer(Problem(title=phrase, status=error.status_code, detail=str(error.detail)))
+
+    async def store(request: Request, error: Exception) -> Response:
+        log.warning("api.store_failed", error=str(error)[:500])
+        away = isinstance(error, OperationalError)
+        detail = "the metadata store is not reachable at present" if away else "the metadata store refused the request"
+        status = 503 if away else 500
+        return answer(Problem(title=HTTPStatus(status).phrase, status=status, detail=detail))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("api.unexpected", exc_info=error)
+        return answer(Problem(title="Internal Server Error", status=500, detail="an unexpected error; it was logged"))
+
+    app.add_exception_handler(e.SextantError, ours)
+    app.add_exception_handler(RequestValidationError, invalid_request)
+    app.add_exception_handler(ValidationError, invalid_request)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(SQLAlchemyError, store)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,67 @@
+"""Submissions that come in at the same time share one transaction: one flush to disk makes all of them durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sextant_shared.bus import Bus
+from sextant_shared.errors import RateLimited, Unavailable
+from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle.jobs import NewJob, Submitted
+
+MAX_BATCH = 256
+MAX_WAITING = 4096
+
+
+class Submissions:
+    """Group commit: while one transaction runs, what arrives waits for the next. Nobody waits on a timer."""
+
+    def __init__(self, engine: AsyncEngine, bus: Bus) -> None:
+        self._engine = engine
+        self._bus = bus
+        self._waiting: deque[tuple[NewJob, asyncio.Future[Submitted]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(self, job: NewJob) -> Submitted:
+        """Return once the job is durable. Raises RateLimited when too many wait, Unavailable without the store."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise RateLimited()
+        future: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+            await self._commit(batch)
+            await self._bus.wake()
+
+    async def _commit(self, batch: list[tuple[NewJob, asyncio.Future[Submitted]]]) -> None:
+        try:
+            async with self._engine.begin() as conn:
+                results = await conn.run_sync(jobs.submit, [job for job, _ in batch])
+        except SQLAlchemyError as error:
+            if len(batch) > 1 and not isinstance(error, OperationalError):
+                # One of them cannot be stored; alone, each gets its own answer.
+                for item in batch:
+                    await self._commit([item])
+                return
+            self._refuse(batch, Unavailable() if isinstance(error, OperationalError) else error)
+        except OSError:
+            self._refuse(batch, Unavailable())
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    @staticmethod
+    def _refuse(batch: list[tuple[NewJob, asyncio.Future[Submitted]]], error: Exception) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)

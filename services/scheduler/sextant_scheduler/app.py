@@ -1,0 +1,160 @@
+"""The composition root: which process is asked for, its parts, and its way to start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from sextant_scheduler.settings import MigrateSettings, SchedulerSettings
+from sextant_shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sextant_scheduler.api.context import Context
+
+log = structlog.get_logger(__name__)
+USAGE = "usage: python -m sextant_scheduler api|control|migrate"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the process that the first argument names; the exit status."""
+    roles = {"api": run_api, "control": run_control, "migrate": migrate}
+    if len(arguments) != 1 or arguments[0] not in roles:
+        sys.stderr.write(USAGE + "\n")
+        return 2
+    try:
+        roles[arguments[0]]()
+    except InvalidInput as error:
+        sys.stderr.write(f"sextant_scheduler: {error.message}\n")
+        return 2
+    return 0
+
+
+def run_api() -> None:
+    """Serve the REST API."""
+    import uvicorn
+    from prometheus_client import CollectorRegistry
+
+    from sextant_scheduler.api import application
+    from sextant_shared.telemetry import configure_logging, serve_operations
+
+    settings = SchedulerSettings.read(os.environ)
+    configure_logging(settings.log_format, "scheduler-api")
+    registry = CollectorRegistry()
+    server: uvicorn.Server
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Context]:
+        async with _context(settings) as made:
+            yield made
+
+    app = application.create(connect, registry, settings.max_body_bytes)
+    config = uvicorn.Config(
+        app,
+        host=settings.bind,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+        loop="uvloop",
+        http="httptools",
+    )
+    server = uvicorn.Server(config)
+    operations = serve_operations(
+        settings.bind, settings.metrics_port, registry, lambda: None if server.started else "starting"
+    )
+    server.run()
+    if operations:
+        operations.close()
+
+
+@asynccontextmanager
+async def _context(settings: SchedulerSettings) -> AsyncIterator[Context]:
+    import httpx
+
+    from sextant_scheduler.api.context import Context
+    from sextant_scheduler.api.fanout import Fanout
+    from sextant_scheduler.api.submissions import Submissions
+    from sextant_shared.artefacts import Artefacts
+    from sextant_shared.bus import Bus
+    from sextant_shared.store.engine import connect_async
+
+    engine = connect_async(settings.database_url, size=8)
+    bus = await Bus.connect(settings.nats_url, "scheduler-api")
+    fanout = Fanout()
+    await fanout.start(bus)
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+    async with httpx.AsyncClient(base_url=settings.inference_url, timeout=60, limits=limits) as inference:
+        yield Context(
+            engine=engine,
+            bus=bus,
+            artefacts=Artefacts(settings.artefacts_url, settings.work_dir / "cache"),
+            submissions=Submissions(engine, bus),
+            fanout=fanout,
+            inference=inference,
+            settings=settings,
+        )
+    await bus.close()
+    await engine.dispose()
+
+
+def run_control() -> None:
+    """Relay, dispatch, place and repair."""
+    import uvloop
+
+    uvloop.run(_control(SchedulerSettings.read(os.environ)))
+
+
+async def _control(settings: SchedulerSettings) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from sextant_scheduler.consumer import ControlLoop
+    from sextant_scheduler.handlers.control import Control
+    from sextant_scheduler.metrics import ControlMetrics
+    from sextant_shared.bus import Bus
+    from sextant_shared.queue import build_queue
+    from sextant_shared.store.engine import connect_async
+    from sextant_shared.telemetry import configure_logging, serve_operations
+
+    configure_logging(settings.log_format, "scheduler-control")
+    registry = CollectorRegistry()
+    engine = connect_async(settings.database_url, size=2)
+    bus = await Bus.connect(settings.nats_url, "scheduler-control")
+    control = Control(engine, bus, build_queue(settings.redis_url), settings, Random())
+    loop = ControlLoop(control, ControlMetrics(registry))
+    operations = serve_operations(settings.bind, settings.metrics_port, registry, loop.unready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, loop.stop)
+    await loop.run()
+    await bus.close()
+    await engine.dispose()
+    if operations:
+        operations.close()
+
+
+def migrate() -> None:
+    """Bring the database to the newest version, and insert the first keys."""
+    from sextant_migrations import chain
+    from sextant_shared.security import Secret, store_key
+    from sextant_shared.store.engine import connect
+
+    settings = MigrateSettings.read(os.environ)
+    engine = connect(settings.database_url)
+    with engine.begin() as conn:
+        chain.upgrade(conn)
+    with engine.begin() as conn:
+        for name, key, scopes in (
+            ("admin", settings.admin_key, ["admin"]),
+            ("service", settings.service_key, ["infer"]),
+        ):
+            if key:
+                store_key(conn, Secret.parse(key), tenant="default", name=name, scopes=scopes)
+    engine.dispose()

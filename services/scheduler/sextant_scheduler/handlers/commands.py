@@ -1,0 +1,84 @@
+"""What people ask of a job: cancel, pause, resume, retry; and why it does not run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select
+
+from sextant_scheduler.domain.why import Situation, explain
+from sextant_scheduler.handlers.submission import look_up_inputs, new_job
+from sextant_scheduler.store import control, reads
+from sextant_shared.contracts.specs import SPEC, PipelineSpec
+from sextant_shared.contracts.views import JobView, WhyView
+from sextant_shared.errors import Conflict
+from sextant_shared.ids import new_id
+from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle.machine import Event, Requeue
+from sextant_shared.lifecycle.states import State
+from sextant_shared.security import Identity
+
+
+def tell(conn: Connection, who: Identity, job_id: UUID, event: Event, rng: Random) -> JobView:
+    """Apply `event` to the job; the job as it is then. Raises NotFound, Conflict."""
+    _, decision = jobs.apply(conn, job_id, event, actor=who.actor, rng=rng, tenant=who.tenant)
+    jobs.insist(decision)
+    return reads.job(conn, who.tenant, job_id)
+
+
+def retry(conn: Connection, who: Identity, job_id: UUID, rng: Random) -> JobView:
+    """Queue a quarantined job again; for one that failed or was cancelled, submit the same spec as a new job."""
+    job, _ = jobs.lock(conn, job_id, tenant=who.tenant)
+    if job.state is State.QUARANTINED:
+        return tell(conn, who, job_id, Requeue(), rng)
+    if job.state not in (State.FAILED, State.CANCELLED) or job.parent_id is not None:
+        raise Conflict(
+            f"only a quarantined, failed or cancelled job of its own can be retried; this one is {job.state}"
+        )
+    spec = SPEC.validate_python(job.spec, strict=False)
+    inputs = look_up_inputs(conn, spec, who.tenant)
+    again = new_job(spec, tenant=who.tenant, actor=who.actor, key=f"retry/{job_id}/{new_id()}", inputs=inputs)
+    jobs.submit(conn, [replace(again, name=job.name)])
+    return reads.job(conn, who.tenant, again.id)
+
+
+def why(conn: Connection, who: Identity, job_id: UUID, node_timeout_s: float) -> WhyView:
+    """Why the job does not run at this moment. Raises NotFound."""
+    view = reads.job(conn, who.tenant, job_id)
+    job, now = jobs.lock(conn, job_id, tenant=who.tenant)
+    parent = reads.job(conn, who.tenant, job.parent_id) if job.parent_id else None
+    free = control.free_slots(conn, node_timeout_s) if job.kind == "train" else []
+    slots = {node.name: node.slots for node in reads.nodes(conn)}
+    waiting = job.state is State.QUEUED
+    situation = Situation(
+        state=job.state,
+        kind=job.kind,
+        ranks=int(job.spec.get("resources", {}).get("ranks", 1)),
+        now=now,
+        run_after=job.run_after,
+        lease_owner=job.lease_owner,
+        lease_until=job.lease_until,
+        error=view.error,
+        paused_parent=parent.id if parent and parent.state == State.PAUSED else None,
+        unmet=_unmet(parent, job.step) if parent and job.state is State.BLOCKED else [],
+        ahead=reads.ahead_of(conn, job_id) if waiting else [],
+        running=reads.running_of_kind(conn, job.kind) if waiting else [],
+        nodes=[(node.node, slots[node.node], node.slots) for node in free],
+    )
+    return WhyView(id=job_id, state=job.state, reasons=explain(situation))
+
+
+def _unmet(parent: JobView, step: str | None) -> list[tuple[str, UUID, str]]:
+    needs = PipelineSpec.model_validate(parent.spec, strict=False).dependencies().get(step or "", set())
+    return [
+        (child.step, child.id, child.state)
+        for child in parent.steps or []
+        if child.step in needs and child.state != State.SUCCEEDED
+    ]
+
+
+def database_time(conn: Connection) -> str:
+    """The database's clock, for the readiness check."""
+    return str(conn.execute(select(func.clock_timestamp())).scalar_one())

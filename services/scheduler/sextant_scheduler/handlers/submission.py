@@ -1,0 +1,143 @@
+"""Accepting a job: from a validated spec to the row that is inserted."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import to_json
+from sqlalchemy import Connection, func, select
+
+from sextant_scheduler.domain.placement import nearest_that_fits
+from sextant_scheduler.domain.resolution import named_references, step_references_outside_pipeline
+from sextant_shared.contracts.references import DatasetRef
+from sextant_shared.contracts.specs import JobSpec, PipelineSpec, PrepareSpec, ProbeSpec, TrainSpec, TuneSpec
+from sextant_shared.errors import InvalidInput, NotFound
+from sextant_shared.ids import new_id
+from sextant_shared.lifecycle.jobs import NewJob
+from sextant_shared.lifecycle.machine import Job
+from sextant_shared.lifecycle.states import State
+from sextant_shared.store import tables as t
+from sextant_shared.store import versions
+
+UPLOAD = "upload://"
+PACKAGE = "package://"
+
+
+def new_job(
+    spec: JobSpec,
+    *,
+    tenant: str,
+    actor: str,
+    key: str,
+    parent: Job | None = None,
+    step: str | None = None,
+    inputs: dict[str, Any] | None = None,
+) -> NewJob:
+    """The row of a job that does `spec`; without inputs, it waits for them."""
+    job_id = new_id()
+    plain = spec.model_dump(mode="json", by_alias=True)
+    kind = plain["kind"]
+    return NewJob(
+        id=job_id,
+        tenant=tenant,
+        kind=kind,
+        name=spec.name or (f"{parent.name}.{step}" if parent else kind),
+        spec=plain,
+        body_hash=body_hash(plain),
+        idem_key=key,
+        root_id=parent.root_id if parent else job_id,
+        actor=actor,
+        state=State.QUEUED if inputs is not None else State.BLOCKED,
+        inputs=inputs,
+        parent_id=parent.id if parent else None,
+        step=step,
+        priority=spec.priority,
+        max_attempts=spec.retry.max_attempts,
+        backoff_s=spec.retry.backoff_s,
+    )
+
+
+def body_hash(plain: dict[str, Any]) -> str:
+    """What makes two submissions the same: SHA-256 over the spec with its defaults filled in."""
+    return hashlib.sha256(to_json(plain)).hexdigest()
+
+
+def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str) -> dict[str, Any]:
+    """The inputs that a spec names, as they are registered now; for a pipeline, by step.
+
+    Raises InvalidInput naming the field where there is no such dataset, model or upload, or nothing could run it.
+    """
+    if isinstance(spec, PipelineSpec):
+        found = {step: _inputs(conn, child, tenant, f"steps.{step}.") for step, child in spec.steps.items()}
+        return {step: inputs for step, inputs in found.items() if inputs}
+    if field := step_references_outside_pipeline(spec):
+        raise InvalidInput(
+            "only a step of a pipeline can refer to another step",
+            field=field,
+            accepted="a dataset, model or endpoint by name",
+        )
+    return _inputs(conn, spec, tenant, "")
+
+
+def needs_look_up(spec: JobSpec) -> bool:
+    """Whether accepting the spec takes a look into the store."""
+    return not isinstance(spec, ProbeSpec)
+
+
+def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for field, reference in named_references(spec).items():
+        kind, name = ("dataset", reference.dataset) if isinstance(reference, DatasetRef) else ("model", reference.model)
+        try:
+            row = versions.find(conn, "dataset" if kind == "dataset" else "model", tenant, name)
+        except NotFound as error:
+            raise InvalidInput(error.message, field=f"{where}{field}") from None
+        inputs[field] = {
+            "type": kind,
+            "id": str(row.id),
+            "name": row.name,
+            "version": row.version,
+            "digest": row.digest,
+        }
+    if isinstance(getattr(spec, "endpoint", None), str):
+        inputs["endpoint"] = getattr(spec, "endpoint")  # noqa: B009 - only some kinds have the field
+    if isinstance(spec, PrepareSpec):
+        inputs.update(_source(conn, spec, tenant, where))
+    if isinstance(spec, TrainSpec | TuneSpec):
+        _check_width(conn, spec, where)
+    return inputs
+
+
+def _source(conn: Connection, spec: PrepareSpec, tenant: str, where: str) -> dict[str, Any]:
+    if spec.source.startswith(PACKAGE):
+        return {}
+    upload_id = _upload_id(spec.source, where)
+    query = select(t.uploads).where(t.uploads.c.id == upload_id, t.uploads.c.tenant == tenant)
+    row = conn.execute(query).one_or_none()
+    if row is None or not row.completed:
+        state = "is not complete" if row else "does not exist"
+        raise InvalidInput(f"the upload {upload_id} {state}", field=f"{where}source")
+    return {"source": {"type": "upload", "id": str(row.id), "path": row.path, "size": row.size, "sha256": row.sha256}}
+
+
+def _upload_id(source: str, where: str) -> UUID:
+    try:
+        if not source.startswith(UPLOAD):
+            raise ValueError
+        return UUID(source.removeprefix(UPLOAD).partition("/")[0])
+    except ValueError:
+        accepted = "package://sklearn/NAME or upload://ID[/PATH]"
+        raise InvalidInput(f"{source[:80]!r} names no source", field=f"{where}source", accepted=accepted) from None
+
+
+def _check_width(conn: Connection, spec: TrainSpec | TuneSpec, where: str) -> None:
+    slots = conn.execute(select(func.max(t.nodes.c.slots))).scalar_one_or_none()
+    nearest = nearest_that_fits(spec.resources.ranks, [slots] if slots else [])
+    if nearest is not None:
+        raise InvalidInput(
+            f"no node has {spec.resources.ranks} slots; the widest has {nearest}",
+            field=f"{where}resources.ranks",
+            accepted=f"1 to {nearest}",
+        )

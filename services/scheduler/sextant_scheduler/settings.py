@@ -1,0 +1,29 @@
+"""The scheduler's settings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sextant_shared.settings import Settings
+
+
+class SchedulerSettings(Settings):
+    """What the API and the control process need."""
+
+    api_port: int = Field(8700, ge=1, le=65535)
+    inference_url: str = "http://127.0.0.1:8701"
+    max_body_bytes: int = Field(2 * 2**20, ge=1024, description="largest accepted request body, but for uploads")
+    reservation_s: float = Field(20.0, gt=0, description="how long a gang may take from reservation to start")
+    redispatch_s: float = Field(30.0, gt=0, description="after which a queued job is sent to its queue again")
+    node_timeout_s: float = Field(20.0, gt=0, description="after which a silent trainer node gets no new work")
+
+
+class MigrateSettings(Settings):
+    """What a migration needs, and the first keys to insert."""
+
+    redis_url: str = ""
+    nats_url: str = ""
+    artefacts_url: str = ""
+    work_dir: str = ""  # type: ignore[assignment]
+    admin_key: str = ""
+    service_key: str = ""

@@ -1,0 +1,129 @@
+"""What the control process reads and marks: the outbox, waiting jobs, nodes and slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from sextant_scheduler.domain.placement import Free, Waiting
+from sextant_shared.contracts.messages import NodeAlive
+from sextant_shared.contracts.specs import CELERY_KINDS
+from sextant_shared.lifecycle.states import State
+from sextant_shared.store import tables as t
+
+PLACEMENT_LOCK = 0x5E_87_A4_72
+
+
+def unpublished(conn: Connection, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Outbox rows to publish, locked; rows that another relay holds are left to it.
+
+    By the flag and not by "id beyond the last seen": ids commit out of order, and a late one would be skipped for ever.
+    """
+    query = select(t.outbox.c.id, t.outbox.c.msg_id, t.outbox.c.subject, t.outbox.c.payload)
+    waiting = query.where(t.outbox.c.published_at.is_(None)).order_by(t.outbox.c.id)
+    return conn.execute(waiting.limit(limit).with_for_update(skip_locked=True)).all()
+
+
+def mark_published(conn: Connection, ids: Sequence[int]) -> None:
+    """Remember that JetStream has acknowledged these rows."""
+    conn.execute(update(t.outbox).where(t.outbox.c.id.in_(ids)).values(published_at=func.clock_timestamp()))
+
+
+def outbox_lag(conn: Connection) -> tuple[int, float]:
+    """The number of unpublished rows, and the age of the oldest in seconds."""
+    age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(t.outbox.c.created_at)), 0)
+    row = conn.execute(select(func.count(), age).where(t.outbox.c.published_at.is_(None))).one()
+    return int(row[0]), float(row[1])
+
+
+DISPATCH = text(
+    """
+    UPDATE jobs SET dispatched_at = clock_timestamp()
+    WHERE id IN (
+        SELECT id FROM jobs
+        WHERE state = 'QUEUED' AND kind = ANY(:kinds) AND run_after <= clock_timestamp()
+          AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp() - make_interval(secs => :again_s))
+        ORDER BY priority DESC, id LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, kind, priority
+    """
+)
+
+
+def to_dispatch(conn: Connection, again_s: float, limit: int) -> list[tuple[UUID, str]]:
+    """Queued jobs whose worker has not been woken, or not lately; marked as dispatched, in the order to send them."""
+    rows = conn.execute(DISPATCH, {"kinds": list(CELERY_KINDS), "again_s": again_s, "limit": limit}).all()
+    return [(row.id, row.kind) for row in sorted(rows, key=lambda row: (-row.priority, row.id))]
+
+
+def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
+    """Queued train jobs in the order in which they are to be placed."""
+    query = select(t.jobs.c.id, t.jobs.c.spec["resources"]["ranks"].as_integer().label("ranks"))
+    ready = (t.jobs.c.kind == "train", t.jobs.c.state == State.QUEUED, t.jobs.c.run_after <= func.clock_timestamp())
+    rows = conn.execute(query.where(*ready).order_by(t.jobs.c.priority.desc(), t.jobs.c.id).limit(limit))
+    return [Waiting(row.id, row.ranks or 1) for row in rows]
+
+
+def lock_placement(conn: Connection) -> bool:
+    """Whether this transaction may place gangs; one at a time, whoever comes second has nothing to do."""
+    return bool(conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": PLACEMENT_LOCK}).scalar_one())
+
+
+def free_slots(conn: Connection, timeout_s: float) -> list[Free]:
+    """Live nodes that take new work, with the slots that no gang holds."""
+    used = func.coalesce(func.sum(t.reservations.c.slots), 0)
+    alive = t.nodes.c.last_seen > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, timeout_s)
+    query = (
+        select(t.nodes.c.name, (t.nodes.c.slots - used).label("free"))
+        .outerjoin(t.reservations, t.reservations.c.node == t.nodes.c.name)
+        .where(alive, t.nodes.c.state == "READY")
+        .group_by(t.nodes.c.name, t.nodes.c.slots)
+        .order_by(t.nodes.c.name)
+    )
+    return [Free(row.name, int(row.free)) for row in conn.execute(query)]
+
+
+def reserve(conn: Connection, job_id: UUID, node: str, epoch: int, slots: int) -> None:
+    """Take slots of a node for a gang."""
+    conn.execute(insert(t.reservations).values(job_id=job_id, node=node, epoch=epoch, slots=slots))
+
+
+def due_retries(conn: Connection, limit: int) -> list[UUID]:
+    """Jobs whose time to be tried again has come."""
+    due = (t.jobs.c.state == State.RETRY_WAIT, t.jobs.c.run_after <= func.clock_timestamp())
+    return list(conn.execute(select(t.jobs.c.id).where(*due).limit(limit)).scalars())
+
+
+def open_pipelines(conn: Connection) -> list[UUID]:
+    """Pipelines that have not ended."""
+    query = select(t.jobs.c.id).where(t.jobs.c.kind == "pipeline", t.jobs.c.finished_at.is_(None))
+    return list(conn.execute(query).scalars())
+
+
+def children(conn: Connection, parent_id: UUID) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The jobs that a controller made, with their outputs."""
+    query = (
+        select(t.jobs.c.id, t.jobs.c.step, t.jobs.c.state, t.manifests.c.outputs)
+        .outerjoin(t.manifests, t.manifests.c.job_id == t.jobs.c.id)
+        .where(t.jobs.c.parent_id == parent_id)
+        .order_by(t.jobs.c.id)
+    )
+    return conn.execute(query).all()
+
+
+def record_node(conn: Connection, alive: NodeAlive) -> None:
+    """A node said that it is alive."""
+    state = "DRAINING" if alive.draining else "READY"
+    values = {"slots": alive.slots, "instance": alive.instance, "state": state, "info": alive.info}
+    statement = upsert(t.nodes).values(name=alive.name, **values)
+    seen = {**values, "last_seen": func.clock_timestamp()}
+    conn.execute(statement.on_conflict_do_update(index_elements=["name"], set_=seen))
+
+
+def counts_by_state(conn: Connection) -> list[tuple[str, str, int]]:
+    """The number of jobs by kind and state, for the metrics."""
+    query = select(t.jobs.c.kind, t.jobs.c.state, func.count()).group_by(t.jobs.c.kind, t.jobs.c.state)
+    return [(row[0], row[1], row[2]) for row in conn.execute(query)]

@@ -1,0 +1,63 @@
+"""The composition root of the trainer's node agent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import uuid
+
+from sextant_shared.errors import InvalidInput
+from sextant_trainer.settings import AgentSettings
+
+USAGE = "usage: python -m sextant_trainer agent"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the process that the arguments name; the exit status."""
+    if arguments != ["agent"]:
+        sys.stderr.write(USAGE + "\n")
+        return 2
+    try:
+        settings = AgentSettings.read(os.environ)
+    except InvalidInput as error:
+        sys.stderr.write(f"sextant_trainer: {error.message}\n")
+        return 2
+    run(settings)
+    return 0
+
+
+def run(settings: AgentSettings) -> None:
+    """Serve this node until SIGTERM."""
+    from prometheus_client import CollectorRegistry
+
+    from sextant_shared.contracts.messages import NodeAlive
+    from sextant_shared.execution.supervisor import Supervisor
+    from sextant_shared.execution.worker import build_workshop, lock_worker
+    from sextant_shared.telemetry import configure_logging, serve_operations
+    from sextant_trainer.consumer import Agent
+    from sextant_trainer.launch import ZygoteLauncher
+
+    configure_logging(settings.log_format, "trainer")
+    lock = lock_worker(settings.work_dir, "trainer")
+    registry = CollectorRegistry()
+    launcher = ZygoteLauncher(keep=(lock.descriptor,))
+    launcher.warm()
+    shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher})
+    supervisor = Supervisor(shop)
+    supervisor.recover()
+    alive = NodeAlive(name=settings.node_name, instance=str(uuid.uuid4()), slots=settings.slots)
+    agent = Agent(shop, supervisor, alive, settings.alive_every_s)
+
+    def unready() -> str | None:
+        return agent.unready() or (None if launcher.ready else "the zygote is importing torch")
+
+    operations = serve_operations(settings.bind, settings.metrics_port, registry, unready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.run()
+    launcher.close()
+    shop.bus.close()
+    shop.engine.dispose()
+    if operations:
+        operations.close()

@@ -1,0 +1,202 @@
+"""The agent's side of the zygote: a launcher whose gangs are forked by it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from sextant_shared.errors import WorkInterrupted
+from sextant_shared.execution.launching import INHERITED, Ending, Running
+
+log = structlog.get_logger(__name__)
+START_TIMEOUT_S = 60.0
+
+
+class Gang:
+    """The ranks of one attempt."""
+
+    def __init__(self, reader: int) -> None:
+        self._reader = reader
+        self._started = threading.Event()
+        self._over = threading.Event()
+        self._pids: list[int] = []
+        self._codes: dict[int, int] = {}
+        self._failed: int | None = None
+
+    def events(self) -> Iterator[bytes]:
+        """The lines that rank 0 reports, until all who could write are gone."""
+        with os.fdopen(self._reader, "rb") as lines:
+            yield from lines
+
+    def wait(self) -> Ending:
+        """Wait until every rank is gone."""
+        self._over.wait()
+        return Ending(tuple(self._codes.get(pid, -signal.SIGKILL) for pid in self._pids), self._failed)
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGUSR1 goes to rank 0, which tells the others; SIGTERM to all."""
+        if self._over.is_set() or not self._pids:
+            return
+        try:
+            if number == signal.SIGUSR1:
+                os.kill(self._pids[0], number)
+            else:
+                os.killpg(self._pids[0], number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """End all ranks at once."""
+        self.signal(signal.SIGKILL)
+
+    def started(self, pids: list[int]) -> None:
+        """The zygote has forked the ranks."""
+        self._pids = pids
+        self._started.set()
+
+    def wait_started(self, timeout_s: float) -> bool:
+        """Whether the ranks exist by then."""
+        return self._started.wait(timeout_s) and bool(self._pids)
+
+    def ended(self, pid: int, code: int) -> bool:
+        """A rank ended; whether the gang is over with it."""
+        if code != 0 and self._failed is None:
+            self._failed = self._pids.index(pid)
+        self._codes[pid] = code
+        if len(self._codes) == len(self._pids):
+            self._over.set()
+        return self._over.is_set()
+
+    def lost(self) -> None:
+        """The zygote is gone, and by the kernel's hand every rank with it."""
+        self._started.set()
+        self._over.set()
+
+
+class ZygoteLauncher:
+    """Starts gangs through a zygote, which is started when first needed and again after it died."""
+
+    def __init__(self, keep: tuple[int, ...] = ()) -> None:
+        """`keep` are descriptors that the zygote and the ranks inherit, such as the worker's lock."""
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._ready = threading.Event()
+        self._waiting: dict[int, Gang] = {}
+        self._by_pid: dict[int, Gang] = {}
+        self._number = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the zygote has imported everything and waits for work."""
+        return self._ready.is_set()
+
+    @property
+    def pid(self) -> int | None:
+        """The zygote's process id."""
+        return self._process.pid if self._process else None
+
+    def warm(self) -> None:
+        """Start the zygote if it does not run; returns at once."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._spawn()
+
+    def start(self, directory: Path, ranks: int) -> Running:
+        """Fork the ranks. Raises WorkInterrupted where the zygote cannot be had."""
+        self.warm()
+        reader, writer = os.pipe()
+        gang = Gang(reader)
+        try:
+            if not self._ready.wait(START_TIMEOUT_S):
+                raise WorkInterrupted("the training processes could not be started: the zygote is not ready")
+            self._request(gang, directory, ranks, writer)
+            if not gang.wait_started(START_TIMEOUT_S):
+                raise WorkInterrupted("the zygote died while it started the training processes")
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return gang
+
+    def close(self) -> None:
+        """End the zygote and all gangs."""
+        with self._lock:
+            if self._socket:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            if self._process:
+                self._process.wait(10)
+
+    def _request(self, gang: Gang, directory: Path, ranks: int, writer: int) -> None:
+        with self._lock:
+            self._number += 1
+            self._waiting[self._number] = gang
+            body = {"gang": self._number, "directory": str(directory), "ranks": ranks}
+            if self._socket is None:
+                raise WorkInterrupted("the zygote died")
+            try:
+                socket.send_fds(self._socket, [json.dumps(body).encode()], [writer])
+            except OSError as error:
+                raise WorkInterrupted(f"the zygote died: {error.strerror}") from None
+
+    def _spawn(self) -> None:
+        self._ready.clear()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        # Threads that OpenMP starts before a fork would be missing in the child, and hang it.
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sextant_trainer.zygote", str(theirs.fileno())],
+                env=environment,
+                pass_fds=[theirs.fileno(), *self._keep],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._socket = ours
+        thread = threading.Thread(target=self._listen, args=(ours, self._process), name="zygote", daemon=True)
+        thread.start()
+
+    def _listen(self, ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        while True:
+            try:
+                data = ours.recv(1 << 16)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            self._on_message(json.loads(data))
+        process.wait()
+        log.warning("zygote.ended", code=process.returncode)
+        with self._lock:
+            self._ready.clear()
+            lost = {*self._waiting.values(), *self._by_pid.values()}
+            self._waiting.clear()
+            self._by_pid.clear()
+        for gang in lost:
+            gang.lost()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if "ready" in message:
+            self._ready.set()
+        elif "gang" in message:
+            with self._lock:
+                gang = self._waiting.pop(message["gang"])
+                self._by_pid.update(dict.fromkeys(message["pids"], gang))
+            gang.started(message["pids"])
+        else:
+            pid = int(message["pid"])
+            gang = self._by_pid.pop(pid)
+            gang.ended(pid, int(message["code"]))

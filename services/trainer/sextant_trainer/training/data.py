@@ -1,0 +1,98 @@
+"""Dataset versions for training: memory-mapped Arrow columns as arrays, batches as normalised tensors."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sextant_shared.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split: `features` (rows, *shape) in the stored type, without a copy, and `labels` (rows,)."""
+
+    features: NDArray[Any]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A prepared dataset version on this machine."""
+
+    task: str
+    classes: list[str]
+    shape: tuple[int, ...]
+    dtype: str
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    splits: dict[str, Split]
+
+    def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Normalised float32 inputs (len(rows), *shape) and int64 targets (len(rows),)."""
+        part = self.splits[split]
+        raw = part.features[rows].astype(np.float32)
+        return torch.from_numpy((raw - self.mean) / self.std), torch.from_numpy(part.labels[rows])
+
+
+def load(directory: Path) -> Dataset:
+    """Open the dataset version in `directory`. Raises InvalidInput for a task that is not trained on arrays."""
+    about = json.loads((directory / "dataset.json").read_text())
+    shape, dtype = _shape(about)
+    splits = {name: _open(directory, about, split, shape) for name, split in about["splits"].items()}
+    mean, std = _normalisation(about, shape)
+    return Dataset(about["task"], about["target"]["classes"], shape, dtype, mean, std, splits)
+
+
+def _shape(about: dict[str, Any]) -> tuple[tuple[int, ...], str]:
+    features = about["features"]
+    match about["task"]:
+        case "image-classification":
+            return tuple(features[0]["shape"]), features[0]["dtype"]
+        case "tabular":
+            return (len(features),), "float32"
+        case task:
+            accepted = "image-classification, tabular"
+            raise InvalidInput(f"no trainer for task {task!r} yet", field="data", accepted=accepted)
+
+
+def _open(directory: Path, about: dict[str, Any], split: dict[str, Any], shape: tuple[int, ...]) -> Split:
+    tables = []
+    for file in split["files"]:
+        with pa.memory_map(str(directory / file)) as source:
+            tables.append(pa.ipc.open_file(source).read_all())
+    table = pa.concat_tables(tables).combine_chunks()
+    labels = table["label"].combine_chunks().to_numpy(zero_copy_only=False)
+    if about["task"] == "tabular":
+        columns = [table[f["name"]].to_numpy().astype(np.float32) for f in about["features"]]
+        return Split(np.stack(columns, axis=1), labels)
+    column = table["image"].combine_chunks()
+    flat = (column.chunk(0) if isinstance(column, pa.ChunkedArray) else column).flatten()
+    return Split(flat.to_numpy(zero_copy_only=True).reshape(len(labels), *shape), labels)
+
+
+def _normalisation(about: dict[str, Any], shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation, broadcast against one sample: by channel for images, by column for tables."""
+    statistics = about["statistics"]
+    if about["task"] == "tabular":
+        entries = [statistics[f["name"]] for f in about["features"]]
+        means, stds = [e["mean"] for e in entries], [e["std"] for e in entries]
+    else:
+        entry = statistics["image"]
+        means, stds = np.atleast_1d(entry["mean"]).tolist(), np.atleast_1d(entry["std"]).tolist()
+    trailing = (1,) * (len(shape) - 1)
+    safe = [s if s > 0 and math.isfinite(s) else 1.0 for s in stds]
+    form = (-1, *trailing)
+    return np.asarray(means, np.float32).reshape(form), np.asarray(safe, np.float32).reshape(form)

@@ -1,0 +1,170 @@
+"""`python -m sextant_trainer.zygote FD`: has imported torch, and forks the ranks of gangs from itself.
+
+Before a fork there are no threads, no CUDA context and no credentials in it. It serves one agent over an inherited
+socket: a request is JSON with the file descriptor for rank 0's events; answers are JSON, {"pid", "code"} as ranks end.
+When the socket closes, the agent is gone, and so is every gang.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# Imported for the ranks, before any fork: this is what a zygote is for.
+import torch
+import torch.distributed.checkpoint.state_dict_loader
+import torch.distributed.checkpoint.state_dict_saver
+import torch.nn.parallel
+import torch.optim.lr_scheduler
+
+from sextant_shared.execution import child
+from sextant_shared.execution.workbench import Failed, Workbench
+from sextant_trainer.training.child import train
+from sextant_zoo import describe, names
+
+MAX_REQUEST = 1 << 16
+
+
+class Zygote:
+    """Forks ranks, reaps them, and tells the agent how they ended."""
+
+    def __init__(self, agent: socket.socket) -> None:
+        self._agent = agent
+        self._wakeup, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._groups: dict[int, int] = {}
+
+    def serve(self) -> None:
+        """Until the agent is gone."""
+        self._tell({"ready": os.getpid()})
+        while True:
+            readable, _, _ = select.select([self._agent.fileno(), self._wakeup], [], [])
+            if self._wakeup in readable:
+                os.read(self._wakeup, 4096)
+                self._reap()
+            if self._agent.fileno() in readable and not self._receive():
+                break
+        for group in set(self._groups.values()):
+            _kill(group)
+
+    def _receive(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._agent, MAX_REQUEST, 1)
+        if not data:
+            return False
+        request = json.loads(data)
+        pids = self._start(Path(request["directory"]), int(request["ranks"]), descriptors[0])
+        os.close(descriptors[0])
+        self._tell({"gang": request["gang"], "pids": pids})
+        return True
+
+    def _start(self, directory: Path, ranks: int, events: int) -> list[int]:
+        group = 0
+        pids: list[int] = []
+        for rank in range(ranks):
+            pid = os.fork()
+            if pid == 0:
+                self._become_rank(directory, rank, ranks, events, group)
+            group = group or pid
+            os.setpgid(pid, group)
+            self._groups[pid] = group
+            pids.append(pid)
+        return pids
+
+    def _become_rank(self, directory: Path, rank: int, ranks: int, events: int, group: int) -> None:
+        code = 1
+        try:
+            os.setpgid(0, group)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # Only rank 0 reports, and a signal to pause that comes early must not kill the others.
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            child.die_with_parent()
+            self._agent.close()
+            os.close(self._wakeup)
+            code = _run_rank(directory, rank, ranks, events)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Not sys.exit: the interpreter's shutdown belongs to the zygote.
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            group = self._groups.pop(pid, None)
+            if code != 0 and group is not None:
+                # One rank lost is the gang lost; the others would wait for it until they time out.
+                _kill(group)
+            self._tell({"pid": pid, "code": code})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._agent.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _run_rank(directory: Path, rank: int, ranks: int, events: int) -> int:
+    output = os.open(directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    gc.unfreeze()
+    bench = Workbench.open(directory, events if rank == 0 else os.open(os.devnull, os.O_WRONLY))
+    ending = child.run(bench, lambda bench: train(bench, rank, ranks))
+    if isinstance(ending, Failed) and rank > 0:
+        # Rank 0's report counts, but it may be the one that waits for this rank.
+        sys.stderr.write(f"rank {rank}: {ending.message}\n")
+    if rank == 0 or isinstance(ending, Failed):
+        _report(bench, ending, rank, events)
+    return 1 if isinstance(ending, Failed) else 0
+
+
+def _report(bench: Workbench, ending: Any, rank: int, events: int) -> None:
+    if rank == 0:
+        bench.finish(ending)
+    else:
+        message = f"rank {rank}: {ending.message}"
+        Workbench(bench.directory, bench.order, events).finish(ending.model_copy(update={"message": message}))
+
+
+def _kill(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _warm() -> None:
+    """Import what the first gang would import lazily, without starting a thread."""
+    torch.set_num_threads(1)
+    for name in names():
+        import_module(describe(name).module)
+
+
+def main(descriptor: int) -> None:
+    """Serve the agent at the other end of the socket `descriptor`."""
+    child.die_with_parent()
+    _warm()
+    # The pages of all that is loaded stay shared with the ranks: the collector does not touch them any more.
+    gc.collect()
+    gc.freeze()
+    Zygote(socket.socket(fileno=descriptor)).serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

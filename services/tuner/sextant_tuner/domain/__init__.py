@@ -1,0 +1,1 @@
+"""What the search does next, as a pure function of its history."""

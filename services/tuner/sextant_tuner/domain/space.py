@@ -1,0 +1,54 @@
+"""The search space: from ranges, a spec's or the zoo's own, to Optuna's distributions; from a point to a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna import distributions as d
+from pydantic import TypeAdapter
+
+from sextant_shared.contracts.specs import Choice, FloatRange, IntRange, SearchRange, TrainConfig, TuneSpec
+from sextant_shared.errors import InvalidInput
+from sextant_zoo.registry import UnknownModelError, check, describe
+
+RANGE: TypeAdapter[SearchRange] = TypeAdapter(SearchRange)
+MODEL = "model."
+Space = dict[str, d.BaseDistribution]
+
+
+def space_of(spec: TuneSpec) -> Space:
+    """The distributions to search. Raises InvalidInput for a name that is neither a TrainConfig field nor model.*."""
+    try:
+        ranges: Mapping[str, SearchRange] = spec.space or {
+            name: RANGE.validate_python(dict(value)) for name, value in describe(spec.model.zoo).space.items()
+        }
+    except UnknownModelError as error:
+        raise InvalidInput(str(error), field=error.field) from None
+    for name in ranges:
+        if not name.startswith(MODEL) and name not in TrainConfig.model_fields:
+            accepted = ", ".join([*TrainConfig.model_fields, "model.SETTING"])
+            raise InvalidInput(f"{name!r} cannot be searched", field=f"space.{name}", accepted=accepted)
+    return {name: _distribution(value) for name, value in ranges.items()}
+
+
+def _distribution(value: SearchRange) -> d.BaseDistribution:
+    match value:
+        case FloatRange():
+            return d.FloatDistribution(value.low, value.high, log=value.log)
+        case IntRange():
+            return d.IntDistribution(value.low, value.high, log=value.log)
+        case Choice():
+            return d.CategoricalDistribution(tuple(value.choices))
+
+
+def config_of(spec: TuneSpec, point: Mapping[str, Any]) -> TrainConfig:
+    """The full config of a trial at `point`. Raises InvalidInput where the model does not take it."""
+    settings = {k.removeprefix(MODEL): v for k, v in point.items() if k.startswith(MODEL)}
+    fields = {k: v for k, v in point.items() if not k.startswith(MODEL)}
+    model = {**spec.model.config, **spec.config.model, **settings}
+    try:
+        check(spec.model.zoo, model)
+    except UnknownModelError as error:
+        raise InvalidInput(str(error), field=error.field) from None
+    return TrainConfig.model_validate({**spec.config.model_dump(), **fields, "model": model})

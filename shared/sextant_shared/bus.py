@@ -1,0 +1,185 @@
+"""NATS: events and commands between processes. Lifecycle events are kept by JetStream; the rest are plain messages."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+
+from sextant_shared.contracts.messages import WAKE
+
+log = structlog.get_logger(__name__)
+
+HOUR_S = 3600.0
+STREAMS = (
+    StreamConfig(
+        name="EVENTS",
+        subjects=["jobs.>", "keys.>", "endpoints.>", "uploads.>", "nodes.>"],
+        storage=StorageType.FILE,
+        # A full stream refuses the relay, which waits with the rows in the outbox: back-pressure, not loss.
+        discard=DiscardPolicy.NEW,
+        max_bytes=2 * 2**30,
+        max_age=7 * 24 * HOUR_S,
+        duplicate_window=HOUR_S,
+    ),
+    StreamConfig(
+        name="LIVE",
+        subjects=["live.>"],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_bytes=512 * 2**20,
+        max_age=7 * 24 * HOUR_S,
+        max_msgs_per_subject=10_000,
+    ),
+)
+
+Handler = Callable[[str, bytes], Awaitable[None]]
+
+
+class Bus:
+    """A connection that heals itself. What is published while the server is away may be lost: see the outbox."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._stream: JetStreamContext = client.jetstream(timeout=5)
+
+    @classmethod
+    async def connect(cls, url: str, name: str) -> Bus:
+        """Connect and keep trying for ever; the first connection may take as long as the server does to start."""
+
+        async def quiet(error: Exception) -> None:
+            log.debug("bus.error", error=str(error))
+
+        client = await nats.connect(
+            url,
+            name=name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.5,
+            ping_interval=30,
+            error_cb=quiet,
+            allow_reconnect=True,
+        )
+        return cls(client)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is reachable at this moment."""
+        return self._client.is_connected
+
+    async def ensure_streams(self) -> None:
+        """Make the streams that are missing; also after the server lost its store."""
+        for config in STREAMS:
+            try:
+                await self._stream.update_stream(config)
+            except NatsError:
+                await self._stream.add_stream(config)
+
+    async def publish_once(self, subject: str, payload: bytes, message_id: str) -> None:
+        """Publish to JetStream and wait for its acknowledgement; a repeated `message_id` is kept once."""
+        await self._stream.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
+
+    async def publish(self, subject: str, payload: bytes = b"") -> None:
+        """Publish without waiting."""
+        if self._client.is_connected:
+            await self._client.publish(subject, payload)
+
+    async def wake(self) -> None:
+        """Tell the scheduler that there may be something to do."""
+        await self.publish(WAKE)
+
+    async def subscribe(self, subject: str, handler: Handler) -> Callable[[], Awaitable[None]]:
+        """Call `handler(subject, payload)` for each message from now on; returns the way to stop it."""
+
+        async def receive(message: Msg) -> None:
+            try:
+                await handler(message.subject, message.data)
+            except Exception:
+                log.exception("bus.handler_failed", subject=message.subject)
+
+        subscription = await self._client.subscribe(subject, cb=receive)
+        return subscription.unsubscribe
+
+    async def history(self, subject: str, limit: int) -> list[bytes]:
+        """The kept messages of a `live.` subject, oldest first, at most `limit` of the newest."""
+        messages: list[bytes] = []
+        try:
+            consumer = await self._stream.subscribe(subject, ordered_consumer=True)
+            try:
+                pending = (await consumer.consumer_info()).num_pending or 0
+                skip = max(0, pending - limit)
+                for index in range(pending):
+                    message = await consumer.next_msg(timeout=2)
+                    if index >= skip:
+                        messages.append(message.data)
+            finally:
+                await consumer.unsubscribe()
+        except (NatsError, TimeoutError):
+            log.debug("bus.history_unavailable", subject=subject)
+        return messages
+
+    async def close(self) -> None:
+        """Send what is buffered and disconnect."""
+        if self._client.is_connected:
+            await self._client.drain()
+        else:
+            await self._client.close()
+
+
+class ThreadedBus:
+    """The bus for threads: an event loop in a thread of its own."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._bus: Bus | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(url, name), name="bus", daemon=True)
+        self._thread.start()
+
+    def _run(self, url: str, name: str) -> None:
+        async def start() -> None:
+            self._bus = await Bus.connect(url, name)
+            self._ready.set()
+
+        self._starting = self._loop.create_task(start())
+        self._loop.run_forever()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is reachable at this moment."""
+        return self._bus is not None and self._bus.connected
+
+    def publish(self, subject: str, payload: bytes = b"") -> None:
+        """Publish without waiting; dropped while the server is away."""
+        if self._bus is not None:
+            asyncio.run_coroutine_threadsafe(self._bus.publish(subject, payload), self._loop)
+
+    def wake(self) -> None:
+        """Tell the scheduler that there may be something to do."""
+        self.publish(WAKE)
+
+    def subscribe(self, subject: str, handler: Callable[[str, bytes], None], *, timeout_s: float = 30.0) -> None:
+        """Call `handler` on the bus's thread for each message from now on; it must return at once."""
+        if not self._ready.wait(timeout_s) or self._bus is None:
+            return
+
+        async def call(subject: str, payload: bytes) -> None:
+            handler(subject, payload)
+
+        done: Future[object] = asyncio.run_coroutine_threadsafe(self._bus.subscribe(subject, call), self._loop)
+        done.result(timeout_s)
+
+    def close(self) -> None:
+        """Send what is buffered and stop the thread."""
+        if self._bus is not None:
+            asyncio.run_coroutine_threadsafe(self._bus.close(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)

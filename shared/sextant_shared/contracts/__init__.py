@@ -1,0 +1,1 @@
+"""Job specifications, messages and the API's views: what crosses a process boundary. Data, never code."""

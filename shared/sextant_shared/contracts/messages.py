@@ -1,0 +1,56 @@
+"""The messages on the bus and their subjects. A new optional field keeps the version; anything else is a new version.
+
+Messages are notifications: a consumer takes one as a hint to look into the store, so that a lost, doubled or late one
+costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from sextant_shared.contracts.base import Received
+
+WAKE = "wake.scheduler"
+"""Core NATS, empty: something was committed that the scheduler may want to act on."""
+
+JOB_EVENTS = "jobs.>"
+MEMBERSHIP = "membership.node.v1"
+
+
+class JobEvent(Received):
+    """`jobs.<kind>.<state>.v1`: one audited change of a job."""
+
+    type: Literal["job.state.v1"]
+    event_id: str
+    occurred_at: datetime
+    correlation_id: UUID
+    job_id: UUID
+    root_id: UUID
+    parent_id: UUID | None
+    tenant: str
+    kind: str
+    name: str
+    seq: int
+    event: str
+    from_state: str | None
+    state: str
+    fence: int
+    attempt: int
+
+
+class NodeAlive(Received):
+    """`membership.node.v1`: a trainer node tells that it lives and what it has."""
+
+    type: Literal["node.alive.v1"] = "node.alive.v1"
+    name: str
+    instance: str
+    slots: int
+    draining: bool = False
+    info: dict[str, str] = {}
+
+
+def live_subject(root_id: UUID | str, job_id: UUID | str, what: Literal["progress", "log"]) -> str:
+    """Where a running job's progress and log go."""
+    return f"live.{root_id}.{job_id}.{what}"

@@ -1,0 +1,288 @@
+"""The specification of each job kind, as a user writes it in YAML, JSON or Python."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from sextant_shared.contracts.base import Accepted, Name, Text
+from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
+
+Task = Literal["image-classification", "text-classification", "tabular"]
+Scalar = bool | int | float | Text
+
+
+class Retry(Accepted):
+    """How often a job is tried again after an error that may pass."""
+
+    max_attempts: int = Field(3, ge=1, le=20)
+    backoff_s: float = Field(2.0, ge=0.0, le=3600.0)
+
+
+class Resources(Accepted):
+    """What a job needs to run: `ranks` training processes, each taking one slot of a trainer node."""
+
+    ranks: int = Field(1, ge=1, le=4096)
+
+
+class JobSpec(Accepted):
+    """What all kinds have in common."""
+
+    name: Name | None = None
+    priority: int = Field(0, ge=-100, le=100)
+    retry: Retry = Retry()
+
+    def references(self) -> dict[str, StepRef]:
+        """The fields of this spec that take the output of another step."""
+        return {f: v for f in type(self).model_fields if isinstance(v := getattr(self, f), StepRef)}
+
+
+class ProbeSpec(JobSpec):
+    """A job that does as it is told: for health checks, chaos tests and benchmarks."""
+
+    kind: Literal["probe"] = "probe"
+    sleep_s: float = Field(0.0, ge=0.0, le=3600.0)
+    outcome: Literal["succeed", "fail", "fail-once", "crash", "crash-once"] = "succeed"
+    returns: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
+
+
+class Split(Accepted):
+    """Shares of the rows held out; the rest is the training split."""
+
+    val: float = Field(0.1, gt=0.0, lt=1.0)
+    test: float = Field(0.2, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train_on(self) -> Self:
+        if self.val + self.test >= 1.0:
+            raise ValueError("val and test together must leave rows to train on (their sum must be under 1)")
+        return self
+
+
+class PrepareSpec(JobSpec):
+    """Raw data -> a cleaned, typed, split, content-addressed dataset version."""
+
+    kind: Literal["prepare"] = "prepare"
+    source: Text = Field(description="package://sklearn/NAME or upload://ID[/PATH]")
+    task: Task
+    target: Text | None = Field(None, description="the column that holds the label (tables and text)")
+    text: Text | None = Field(None, description="the column that holds the text (text-classification)")
+    split: Split = Split()
+    seed: int = Field(0, ge=0, lt=2**31)
+    max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="share of bad rows that fails the job")
+    register_as: Name | None = Field(None, description="the dataset's name; the job's name otherwise")
+
+
+class ZooModel(Accepted):
+    """An architecture of the zoo by name, with the settings to change."""
+
+    zoo: Name
+    config: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
+
+
+class TrainConfig(Accepted):
+    """Hyper-parameters of a training run; a tune job searches over these and over the model's own settings."""
+
+    epochs: int = Field(10, ge=1, le=10_000)
+    batch_size: int = Field(64, ge=1, le=65_536, description="samples a step, over all ranks")
+    learning_rate: float = Field(1e-3, gt=0.0, le=10.0)
+    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    seed: int = Field(0, ge=0, lt=2**31)
+    checkpoint_every_steps: int = Field(50, ge=1, le=1_000_000)
+    model: dict[Name, Scalar] = Field(default_factory=dict, max_length=64, description="settings of the architecture")
+
+
+class TrainSpec(JobSpec):
+    """A dataset version and a model -> a trained model version, on one or more ranks."""
+
+    kind: Literal["train"] = "train"
+    data: DataInput
+    model: ZooModel | None = Field(None, description="may come with config from a tune step instead")
+    config: TrainConfig | StepRef = TrainConfig()
+    resources: Resources = Resources()
+    register_as: Name | None = Field(None, description="the model's name; the job's name otherwise")
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Self:
+        if self.model is None and not isinstance(self.config, StepRef):
+            raise ValueError("model is needed unless config comes from a tune step")
+        return self
+
+
+class FloatRange(Accepted):
+    """A real number between `low` and `high`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low must be under high")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be over 0 for a logarithmic range")
+        return self
+
+
+class IntRange(Accepted):
+    """A whole number between `low` and `high`, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low must be under high")
+        if self.log and self.low < 1:
+            raise ValueError("low must be 1 or more for a logarithmic range")
+        return self
+
+
+class Choice(Accepted):
+    """One of a list of values."""
+
+    choices: list[Scalar] = Field(min_length=1, max_length=100)
+
+
+SearchRange = IntRange | FloatRange | Choice
+
+
+class TuneSpec(JobSpec):
+    """A search for the hyper-parameters that make a metric best; each trial is a train job of its own."""
+
+    kind: Literal["tune"] = "tune"
+    data: DataInput
+    model: ZooModel
+    config: TrainConfig = TrainConfig()
+    space: dict[Name, SearchRange] | None = Field(
+        None, max_length=64, description="by TrainConfig field or model.SETTING; the zoo's own space otherwise"
+    )
+    trials: int = Field(8, ge=1, le=10_000)
+    parallel: int = Field(1, ge=1, le=256)
+    maximize: Name | None = None
+    minimize: Name | None = None
+    resources: Resources = Resources()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _has_one_objective(self) -> Self:
+        if (self.maximize is None) == (self.minimize is None):
+            raise ValueError("give exactly one of maximize and minimize")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """The metric that the search makes best."""
+        return self.maximize or self.minimize or ""
+
+
+class ExportSpec(JobSpec):
+    """A trained model version -> one that any runtime can serve, checked against the original."""
+
+    kind: Literal["export"] = "export"
+    model: ModelInput
+    format: Literal["onnx"] = "onnx"
+    tolerance: float = Field(1e-4, gt=0.0, le=1.0, description="largest accepted difference of outputs")
+    register_as: Name | None = None
+
+
+class DeploySpec(JobSpec):
+    """An exported model version -> a live endpoint."""
+
+    kind: Literal["deploy"] = "deploy"
+    model: ModelInput
+    endpoint: Name
+    max_batch_size: int = Field(32, ge=1, le=4096)
+    max_wait_ms: float = Field(0.0, ge=0.0, le=1000.0, description="how long a request may wait for company")
+
+
+class EvaluateSpec(JobSpec):
+    """Metrics of a live endpoint on a split of a dataset, with requirements that fail the job."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    endpoint: EndpointInput
+    data: DataInput
+    split: Literal["train", "val", "test"] = "test"
+    require: dict[Name, Annotated[str, Field(pattern=r"^(>=|<=|>|<)\s*-?[0-9]+(\.[0-9]+)?$")]] = Field(
+        default_factory=dict, max_length=16, description='for example {accuracy: ">= 0.97"}'
+    )
+
+
+StepSpec = Annotated[
+    ProbeSpec | PrepareSpec | TrainSpec | TuneSpec | ExportSpec | DeploySpec | EvaluateSpec,
+    Field(discriminator="kind"),
+]
+
+
+class PipelineSpec(JobSpec):
+    """A directed acyclic graph of jobs; what one step makes feeds the next."""
+
+    kind: Literal["pipeline"] = "pipeline"
+    steps: dict[Name, StepSpec] = Field(min_length=1, max_length=256)
+    after: dict[Name, list[Name]] = Field(default_factory=dict, description="order beyond what the inputs imply")
+    on_failure: Literal["fail", "skip"] = Field("fail", description="what becomes of the dependents of a failed step")
+
+    @model_validator(mode="after")
+    def _is_acyclic_and_closed(self) -> Self:
+        graph = self.dependencies()
+        for step, needs in graph.items():
+            unknown = sorted(needs - set(self.steps))
+            if unknown:
+                raise ValueError(
+                    f"step {step!r} takes its input from {unknown[0]!r}; the steps are {sorted(self.steps)}"
+                )
+        for step in self.after:
+            if step not in self.steps:
+                raise ValueError(f"after names {step!r}; the steps are {sorted(self.steps)}")
+        if cycle := _cycle(graph):
+            raise ValueError("the steps form a cycle: " + " -> ".join(cycle))
+        return self
+
+    def dependencies(self) -> dict[str, set[str]]:
+        """For each step, the steps that must succeed before it may start."""
+        return {
+            name: {ref.step for ref in spec.references().values()} | set(self.after.get(name, []))
+            for name, spec in self.steps.items()
+        }
+
+
+def _cycle(graph: dict[str, set[str]]) -> list[str] | None:
+    done: set[str] = set()
+    path: list[str] = []
+
+    def visit(node: str) -> list[str] | None:
+        if node in done:
+            return None
+        if node in path:
+            return [*path[path.index(node) :], node]
+        path.append(node)
+        for need in sorted(graph.get(node, set())):
+            if found := visit(need):
+                return found
+        path.pop()
+        done.add(node)
+        return None
+
+    for start in sorted(graph):
+        if found := visit(start):
+            return found
+    return None
+
+
+AnySpec = Annotated[
+    ProbeSpec | PrepareSpec | TrainSpec | TuneSpec | ExportSpec | DeploySpec | EvaluateSpec | PipelineSpec,
+    Field(discriminator="kind"),
+]
+
+SPEC: TypeAdapter[Any] = TypeAdapter(AnySpec)
+KINDS = ("probe", "prepare", "train", "tune", "export", "deploy", "evaluate", "pipeline")
+CELERY_KINDS = ("probe", "prepare", "export", "evaluate")
+CONTROLLER_KINDS = ("pipeline", "tune")

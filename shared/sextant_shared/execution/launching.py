@@ -1,0 +1,109 @@
+"""How a supervisor starts the processes that do the work: one interface, whatever is behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sextant_shared.execution.workbench import EVENTS_FD
+
+# What a child may know of this machine: nothing that holds an address or a credential.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the processes of an attempt ended: their exit codes by rank (negative: the signal), and who failed first."""
+
+    exit_codes: tuple[int, ...]
+    failed_rank: int | None = None
+
+    @property
+    def clean(self) -> bool:
+        """Whether every process exited with status 0."""
+        return all(code == 0 for code in self.exit_codes)
+
+
+class Running(Protocol):
+    """The living processes of one attempt."""
+
+    def events(self) -> Iterator[bytes]:
+        """The lines that the work reports, until it ends."""
+
+    def wait(self) -> Ending:
+        """Wait until every process is gone."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the work; for several ranks, to the one that leads."""
+
+    def kill(self) -> None:
+        """End all processes at once."""
+
+
+class Launcher(Protocol):
+    """Starts the work of an attempt in `directory` (see workbench) as `ranks` processes, output to `log.txt` there."""
+
+    def start(self, directory: Path, ranks: int) -> Running:
+        """Start it; returns at once."""
+
+
+class ProcessLauncher:
+    """Starts `python -m MODULE work DIRECTORY` as a process group of its own, with an environment without secrets."""
+
+    def __init__(self, module: str, keep: tuple[int, ...] = ()) -> None:
+        """`keep` are descriptors that the children inherit, such as the worker's lock."""
+        self._module = module
+        self._keep = keep
+
+    def start(self, directory: Path, ranks: int) -> Running:
+        """Start one process; `ranks` is always 1 here."""
+        reader, writer = os.pipe()
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        try:
+            with (directory / "log.txt").open("ab") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", self._module, "work", str(directory)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**environment, EVENTS_FD: str(writer), "PYTHONUNBUFFERED": "1"},
+                    pass_fds=[writer, *self._keep],
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return _Process(process, reader)
+
+
+class _Process:
+    def __init__(self, process: subprocess.Popen[bytes], reader: int) -> None:
+        self._process = process
+        self._reader = reader
+
+    def events(self) -> Iterator[bytes]:
+        with os.fdopen(self._reader, "rb") as lines:
+            yield from lines
+
+    def wait(self) -> Ending:
+        code = self._process.wait()
+        # Whatever the work left behind in its group ends with it.
+        self.kill()
+        return Ending((code,), None if code == 0 else 0)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,0 +1,95 @@
+"""The supervisor's hold on a job: heartbeats in a thread, and the stop when the lease is lost or the owner wants it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+import structlog
+
+from sextant_shared.errors import StaleFence
+from sextant_shared.lifecycle.jobs import Beat
+
+log = structlog.get_logger(__name__)
+
+MARGIN = 0.8
+"""Share of the lease after which work is stopped if no heartbeat got through: before anyone else may claim."""
+
+
+class Wish(Enum):
+    """What has to become of the running attempt."""
+
+    GO_ON = auto()
+    PAUSE = auto()
+    CANCEL = auto()
+    DRAIN = auto()
+    LOST = auto()
+
+
+class Lease:
+    """Beats every third of the lease; `on_wish` is called once for each new wish, on the lease's thread.
+
+    The deadline counts from the moment a heartbeat is sent, by the monotonic clock, so that a process which was stopped
+    (SIGSTOP, a frozen machine) knows on waking that it may have lost the job, before it asks anyone.
+    """
+
+    def __init__(
+        self, lease_s: float, beat: Callable[[], Beat], on_wish: Callable[[Wish], None], tick: Callable[[], None]
+    ) -> None:
+        self._lease_s = lease_s
+        self._beat = beat
+        self._on_wish = on_wish
+        self._tick = tick
+        self._deadline = time.monotonic() + lease_s * MARGIN
+        self._over = threading.Event()
+        self._wish = Wish.GO_ON
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    @property
+    def wish(self) -> Wish:
+        """The last wish."""
+        return self._wish
+
+    def wish_for(self, wish: Wish) -> None:
+        """Tell the work, once, what has to become of it; LOST overrides everything."""
+        if wish is not self._wish and self._wish is not Wish.LOST:
+            self._wish = wish
+            self._on_wish(wish)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        next_beat = time.monotonic() + self._lease_s / 3
+        while not self._over.wait(min(0.25, self._lease_s / 6)):
+            if time.monotonic() > self._deadline:
+                self.wish_for(Wish.LOST)
+                return
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + self._lease_s / 3
+                self._beat_once()
+            self._tick()
+
+    def _beat_once(self) -> None:
+        sent = time.monotonic()
+        try:
+            beat = self._beat()
+        except StaleFence:
+            self.wish_for(Wish.LOST)
+            return
+        except Exception as error:  # noqa: BLE001
+            # Whatever it was, the store may be away for a moment; the deadline decides how long that may last.
+            log.warning("lease.heartbeat_failed", error=str(error))
+            return
+        self._deadline = sent + self._lease_s * MARGIN
+        if beat.cancel:
+            self.wish_for(Wish.CANCEL)
+        elif beat.pause:
+            self.wish_for(Wish.PAUSE)

@@ -1,0 +1,1 @@
+"""A job's life: the rules (`machine`), and the only code that writes job state (`jobs`)."""

@@ -1,0 +1,53 @@
+"""The Celery application: one queue a kind of job; a message holds a job's id only.
+
+Celery only wakes a worker. Whether there is work is decided by the claim in the store, so that doubled and lost
+messages do no harm: ADR 0003.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.entity import Queue
+
+from sextant_shared.contracts.specs import CELERY_KINDS
+
+TASK = "sextant.run"
+
+
+def build_queue(redis_url: str) -> Celery:
+    """The application with the settings that its known failures call for."""
+    app = Celery("sextant", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        task_queues=[Queue(kind, routing_key=kind) for kind in CELERY_KINDS],
+        task_create_missing_queues=False,
+        task_default_queue="probe",
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        result_backend=None,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_acks_on_failure_or_timeout=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_pool_limit=2,
+        task_publish_retry_policy={"max_retries": 3, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5},
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 30,
+        },
+    )
+    return app
+
+
+def send(app: Celery, kind: str, job_id: str) -> None:
+    """Wake a worker of this kind for the job."""
+    app.send_task(TASK, args=[job_id], queue=kind)

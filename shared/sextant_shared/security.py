@@ -1,0 +1,137 @@
+"""API keys: how they are made, stored and checked, and the scopes that they carry."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from sextant_shared.errors import Forbidden, Unauthenticated
+from sextant_shared.ids import new_id
+from sextant_shared.store import tables as t
+
+SCOPES = (
+    "jobs:read",
+    "jobs:write",
+    "data:read",
+    "data:write",
+    "models:read",
+    "infer",
+    "nodes:read",
+    "audit:read",
+    "admin",
+)
+CACHE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls: the key's name, its tenant and what it may do."""
+
+    key_id: str
+    name: str
+    tenant: str
+    scopes: frozenset[str]
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names the caller."""
+        return f"key:{self.name}"
+
+    def require(self, scope: str) -> None:
+        """Raise Forbidden unless the key has `scope`, or `admin`."""
+        if scope not in self.scopes and "admin" not in self.scopes:
+            raise Forbidden(f"this needs the scope {scope!r}; the key {self.name!r} has {sorted(self.scopes)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A key in its parts: sx_<prefix>_<secret>. Only the secret's hash is stored."""
+
+    prefix: str
+    secret: str
+
+    @classmethod
+    def new(cls) -> Secret:
+        """A fresh key with 256 random bits."""
+        return cls(secrets.token_hex(6), secrets.token_urlsafe(32))
+
+    @classmethod
+    def parse(cls, text: str) -> Secret:
+        """Raises Unauthenticated for anything that no key can be."""
+        kind, _, rest = text.partition("_")
+        prefix, _, secret = rest.partition("_")
+        if kind != "sx" or not prefix or not secret or len(text) > 200 or not text.isascii():
+            raise Unauthenticated()
+        return cls(prefix, secret)
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the secret part: enough, as it has 256 bits of its own."""
+        return hashlib.sha256(self.secret.encode()).digest()
+
+    def __str__(self) -> str:
+        return f"sx_{self.prefix}_{self.secret}"
+
+
+def store_key(conn: Connection, secret: Secret, *, tenant: str, name: str, scopes: list[str]) -> None:
+    """Insert a key that was made elsewhere; one that is known already stays as it is."""
+    row = {
+        "id": new_id(),
+        "tenant": tenant,
+        "name": name,
+        "prefix": secret.prefix,
+        "secret_hash": secret.hash,
+        "scopes": scopes,
+    }
+    conn.execute(insert(t.api_keys).values(row).on_conflict_do_nothing(index_elements=["prefix"]))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key as the store has it."""
+
+    identity: Identity
+    secret_hash: bytes
+    expires_at: datetime | None
+
+    def check(self, secret: Secret) -> Identity:
+        """Raise Unauthenticated unless `secret` is this key and it has not expired."""
+        expired = self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+        if expired or not hmac.compare_digest(self.secret_hash, secret.hash):
+            raise Unauthenticated()
+        return self.identity
+
+
+def find_key(conn: Connection, prefix: str) -> StoredKey | None:
+    """The key with this prefix, unless it was revoked."""
+    query = select(t.api_keys).where(t.api_keys.c.prefix == prefix, t.api_keys.c.revoked_at.is_(None))
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    identity = Identity(str(row.id), row.name, row.tenant, frozenset(row.scopes))
+    return StoredKey(identity, row.secret_hash, row.expires_at)
+
+
+class KeyCache:
+    """Keys seen in the last seconds, so that a request does not cost a query; a revoked key works that much longer."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, tuple[float, StoredKey]] = {}
+
+    def get(self, prefix: str) -> StoredKey | None:
+        """The key, if it was looked up a moment ago."""
+        entry = self._keys.get(prefix)
+        return entry[1] if entry and entry[0] > time.monotonic() else None
+
+    def put(self, prefix: str, key: StoredKey) -> None:
+        """Remember a key for CACHE_S seconds."""
+        if len(self._keys) > 10_000:
+            self._keys.clear()
+        self._keys[prefix] = (time.monotonic() + CACHE_S, key)
