@@ -66,7 +66,7 @@ BEGIN
     VALUES (message_id, 'jobs.' || NEW.kind || '.' || lower(NEW.state) || '.v1', jsonb_build_object(
         'type', 'job.state.v1', 'event_id', message_id, 'occurred_at', NEW.changed_at, 'correlation_id', NEW.root_id,
         'job_id', NEW.id, 'root_id', NEW.root_id, 'parent_id', NEW.parent_id, 'tenant', NEW.tenant, 'kind', NEW.kind,
-        'name', NEW.name, 'seq', NEW.seq, 'event', NEW.event, 'from_state', came_from, 'state', NEW.state,
+        'name', NEW.name, 'step', NEW.step, 'seq', NEW.seq, 'event', NEW.event, 'from_state', came_from, 'state', NEW.state,
         'fence', NEW.fence, 'attempt', NEW.attempt));
     RETURN NULL;
 END $$;

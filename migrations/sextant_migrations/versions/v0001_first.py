@@ -87,6 +87,7 @@ def upgrade() -> None:
         sa.Column("dispatched_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("progress", postgresql.JSONB(), nullable=True),
         sa.Column("error", postgresql.JSONB(), nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column(
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),

@@ -2,6 +2,6 @@
 
 from sextant_parallel.data_parallel import DataParallel
 from sextant_parallel.order import GlobalOrder
-from sextant_parallel.world import World, join
+from sextant_parallel.world import World, join, leave
 
-__all__ = ["DataParallel", "GlobalOrder", "World", "join"]
+__all__ = ["DataParallel", "GlobalOrder", "World", "join", "leave"]

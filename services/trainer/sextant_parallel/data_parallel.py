@@ -8,6 +8,7 @@ statistics are averaged over the ranks when asked for.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -29,6 +30,8 @@ class DataParallel:
         self._world = world
         self._replica: nn.Module = model
         if world.size > 1:
+            # From torch 2.13 on the flag has another name, and the old one warns; 2.11 knows the old one alone.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
             self._replica = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def backward(self, inputs: Tensor, targets: Tensor, global_rows: int, loss: SumLoss) -> float:

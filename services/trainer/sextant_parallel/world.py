@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -40,16 +38,22 @@ class World:
             dist.barrier()
 
 
-@contextmanager
-def join(rank: int, size: int, rendezvous: Path) -> Iterator[World]:
-    """Be one of `size` ranks that meet through the file `rendezvous`; a single rank needs nobody."""
+def join(rank: int, size: int, rendezvous: Path) -> World:
+    """Become one of `size` ranks that meet through the file `rendezvous`; a single rank needs nobody.
+
+    A process that ends after training need not leave: the kernel closes its connections, and tearing down a group whose
+    other ranks are gone can block. One that goes on calls `leave`, after it has let go of every DataParallel.
+    """
     if size == 1:
-        yield World()
-        return
+        return World()
     store = FileStore(str(rendezvous), size)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-    try:
-        yield World(rank, size)
-    finally:
+    return World(rank, size)
+
+
+def leave() -> None:
+    """End this process's membership; every rank calls it."""
+    if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()

@@ -41,7 +41,9 @@ def run(settings: AgentSettings) -> None:
     configure_logging(settings.log_format, "trainer")
     lock = lock_worker(settings.work_dir, "trainer")
     registry = CollectorRegistry()
-    launcher = ZygoteLauncher(keep=(lock.descriptor,))
+    # A full node uses each core once, however its slots are shared out.
+    threads = max(1, (os.cpu_count() or 1) // settings.slots)
+    launcher = ZygoteLauncher(threads, keep=(lock.descriptor,))
     launcher.warm()
     shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher})
     supervisor = Supervisor(shop)

@@ -86,8 +86,9 @@ class Gang:
 class ZygoteLauncher:
     """Starts gangs through a zygote, which is started when first needed and again after it died."""
 
-    def __init__(self, keep: tuple[int, ...] = ()) -> None:
-        """`keep` are descriptors that the zygote and the ranks inherit, such as the worker's lock."""
+    def __init__(self, threads: int = 1, keep: tuple[int, ...] = ()) -> None:
+        """Each rank computes with `threads`; `keep` are descriptors to inherit, such as the worker's lock."""
+        self._threads = threads
         self._keep = keep
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,7 +160,7 @@ class ZygoteLauncher:
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sextant_trainer.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "sextant_trainer.zygote", str(theirs.fileno()), str(self._threads)],
                 env=environment,
                 pass_fds=[theirs.fileno(), *self._keep],
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""`python -m sextant_trainer.zygote FD`: has imported torch, and forks the ranks of gangs from itself.
+"""`python -m sextant_trainer.zygote FD THREADS`: has imported torch, and forks the ranks of gangs from itself.
 
 Before a fork there are no threads, no CUDA context and no credentials in it. It serves one agent over an inherited
 socket: a request is JSON with the file descriptor for rank 0's events; answers are JSON, {"pid", "code"} as ranks end.
@@ -36,8 +36,9 @@ MAX_REQUEST = 1 << 16
 class Zygote:
     """Forks ranks, reaps them, and tells the agent how they ended."""
 
-    def __init__(self, agent: socket.socket) -> None:
+    def __init__(self, agent: socket.socket, threads: int) -> None:
         self._agent = agent
+        self._threads = threads
         self._wakeup, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
@@ -93,7 +94,7 @@ class Zygote:
             child.die_with_parent()
             self._agent.close()
             os.close(self._wakeup)
-            code = _run_rank(directory, rank, ranks, events)
+            code = _run_rank(directory, rank, ranks, events, self._threads)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -119,13 +120,13 @@ class Zygote:
         self._agent.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _run_rank(directory: Path, rank: int, ranks: int, events: int) -> int:
+def _run_rank(directory: Path, rank: int, ranks: int, events: int, threads: int) -> int:
     output = os.open(directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
     gc.unfreeze()
     bench = Workbench.open(directory, events if rank == 0 else os.open(os.devnull, os.O_WRONLY))
-    ending = child.run(bench, lambda bench: train(bench, rank, ranks))
+    ending = child.run(bench, lambda bench: train(bench, rank, ranks, threads))
     if isinstance(ending, Failed) and rank > 0:
         # Rank 0's report counts, but it may be the one that waits for this rank.
         sys.stderr.write(f"rank {rank}: {ending.message}\n")
@@ -156,15 +157,15 @@ def _warm() -> None:
         import_module(describe(name).module)
 
 
-def main(descriptor: int) -> None:
-    """Serve the agent at the other end of the socket `descriptor`."""
+def main(descriptor: int, threads: int) -> None:
+    """Serve the agent at the other end of the socket `descriptor`; each rank computes with this many threads."""
     child.die_with_parent()
     _warm()
     # The pages of all that is loaded stay shared with the ranks: the collector does not touch them any more.
     gc.collect()
     gc.freeze()
-    Zygote(socket.socket(fileno=descriptor)).serve()
+    Zygote(socket.socket(fileno=descriptor), threads).serve()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

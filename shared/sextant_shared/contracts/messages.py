@@ -32,6 +32,7 @@ class JobEvent(Received):
     tenant: str
     kind: str
     name: str
+    step: str | None = None
     seq: int
     event: str
     from_state: str | None

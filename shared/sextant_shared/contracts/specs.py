@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -232,7 +233,7 @@ class PipelineSpec(JobSpec):
 
     @model_validator(mode="after")
     def _is_acyclic_and_closed(self) -> Self:
-        graph = self.dependencies()
+        graph = self._needs()
         for step, needs in graph.items():
             unknown = sorted(needs - set(self.steps))
             if unknown:
@@ -242,39 +243,23 @@ class PipelineSpec(JobSpec):
         for step in self.after:
             if step not in self.steps:
                 raise ValueError(f"after names {step!r}; the steps are {sorted(self.steps)}")
-        if cycle := _cycle(graph):
-            raise ValueError("the steps form a cycle: " + " -> ".join(cycle))
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            raise ValueError("the steps form a cycle: " + " -> ".join(error.args[1])) from None
         return self
 
     def dependencies(self) -> dict[str, set[str]]:
-        """For each step, the steps that must succeed before it may start."""
+        """For each step, the steps that must succeed before it may start; a step stands behind all that it needs."""
+        needs = self._needs()
+        ready = TopologicalSorter({name: sorted(needs[name]) for name in sorted(needs)})
+        return {name: needs[name] for name in ready.static_order()}
+
+    def _needs(self) -> dict[str, set[str]]:
         return {
             name: {ref.step for ref in spec.references().values()} | set(self.after.get(name, []))
             for name, spec in self.steps.items()
         }
-
-
-def _cycle(graph: dict[str, set[str]]) -> list[str] | None:
-    done: set[str] = set()
-    path: list[str] = []
-
-    def visit(node: str) -> list[str] | None:
-        if node in done:
-            return None
-        if node in path:
-            return [*path[path.index(node) :], node]
-        path.append(node)
-        for need in sorted(graph.get(node, set())):
-            if found := visit(need):
-                return found
-        path.pop()
-        done.add(node)
-        return None
-
-    for start in sorted(graph):
-        if found := visit(start):
-            return found
-    return None
 
 
 AnySpec = Annotated[
@@ -283,6 +268,16 @@ AnySpec = Annotated[
 ]
 
 SPEC: TypeAdapter[Any] = TypeAdapter(AnySpec)
-KINDS = ("probe", "prepare", "train", "tune", "export", "deploy", "evaluate", "pipeline")
+BY_KIND: dict[str, type[JobSpec]] = {
+    "probe": ProbeSpec,
+    "prepare": PrepareSpec,
+    "train": TrainSpec,
+    "tune": TuneSpec,
+    "export": ExportSpec,
+    "deploy": DeploySpec,
+    "evaluate": EvaluateSpec,
+    "pipeline": PipelineSpec,
+}
+KINDS = tuple(BY_KIND)
 CELERY_KINDS = ("probe", "prepare", "export", "evaluate")
 CONTROLLER_KINDS = ("pipeline", "tune")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
 import structlog
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 from prometheus_client import CollectorRegistry, Histogram
 
@@ -101,6 +103,8 @@ def run_worker(
     operations = serve_operations(
         settings.bind, settings.metrics_port, registry, lambda: None if ready.is_set() else "starting"
     )
+    # Celery warns of root and pickle together; only JSON is accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     consumer = app.Worker(
         pool="threads",
         concurrency=1,
@@ -110,6 +114,7 @@ def run_worker(
         without_mingle=True,
         without_heartbeat=True,
         loglevel="WARNING",
+        quiet=True,
     )
     consumer.start()
     shop.bus.close()

@@ -62,10 +62,10 @@ SUBMIT = text(
             actor text, state text, inputs jsonb, parent_id uuid, step text, priority int, max_attempts int,
             backoff_s float8)
     ), inserted AS (
-        INSERT INTO jobs (id, tenant, kind, name, spec, body_hash, idem_key, root_id, actor, event, state, inputs,
-                          parent_id, step, priority, max_attempts, backoff_s, detail)
-        SELECT id, tenant, kind, name, spec, decode(body_hash, 'hex'), idem_key, root_id, actor, 'submitted', state,
-               inputs, parent_id, step, priority, max_attempts, backoff_s,
+        INSERT INTO jobs (id, tenant, kind, name, spec, body_hash, idem_key, root_id, actor, created_by, event, state,
+                          inputs, parent_id, step, priority, max_attempts, backoff_s, detail)
+        SELECT id, tenant, kind, name, spec, decode(body_hash, 'hex'), idem_key, root_id, actor, actor, 'submitted',
+               state, inputs, parent_id, step, priority, max_attempts, backoff_s,
                jsonb_build_object('body_sha256', body_hash)
         FROM item ORDER BY tenant, idem_key
         ON CONFLICT (tenant, idem_key) DO NOTHING

@@ -78,6 +78,7 @@ jobs = Table(
     Column("dispatched_at", Time),
     Column("progress", JSONB),
     Column("error", JSONB),
+    Column("created_by", Text, nullable=False),
     Column("created_at", Time, nullable=False, server_default=NOW),
     Column("started_at", Time),
     Column("finished_at", Time),

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from sextant_shared import errors as e
-from sextant_shared.contracts.specs import KINDS
+from sextant_shared.contracts.specs import BY_KIND, KINDS
 from sextant_shared.contracts.views import Finding, Problem
 
 log = structlog.get_logger(__name__)
@@ -67,9 +67,15 @@ def findings_of(errors: Iterable[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _field(location: Iterable[Any]) -> str:
-    # A union's location also names the branch that was tried; a user never wrote that.
+    # A union's location also names the branch that was tried, which the user never wrote: a kind at the beginning and
+    # behind a step's name, a model's class elsewhere.
     parts = [str(part) for part in location]
-    kept = [part for part in parts if part not in KINDS and not part[:1].isupper() and "[" not in part]
+    branches = {0, 3} if parts[:2] == ["pipeline", "steps"] else {0}
+    kept = [
+        part
+        for index, part in enumerate(parts)
+        if not (index in branches and part in KINDS) and not part[:1].isupper() and "[" not in part
+    ]
     return ".".join(kept) or "(body)"
 
 
@@ -86,9 +92,22 @@ def _given(error: Mapping[str, Any]) -> str | None:
 
 def _accepted(error: Mapping[str, Any]) -> str | None:
     context = error.get("ctx") or {}
+    if error["type"] == "extra_forbidden":
+        return _siblings(error["loc"])
     if "expected_tags" in context:
         return str(context["expected_tags"])
     return str(context["expected"]) if "expected" in context else None
+
+
+def _siblings(location: tuple[Any, ...]) -> str | None:
+    """The fields beside an unknown one: of the model that the location leads to."""
+    parts = [str(part) for part in location[:-1]]
+    at: Any = BY_KIND.get(parts[0]) if parts else None
+    if parts[:2] == ["pipeline", "steps"] and len(parts) == 4:
+        at = BY_KIND.get(parts[3])
+    elif len(parts) > 1:
+        return None
+    return ", ".join(at.model_fields) if at else None
 
 
 def install(app: FastAPI) -> None:

@@ -17,8 +17,8 @@ from sextant_shared.store import tables as t
 JOB_VIEW = (
     t.jobs.c.id, t.jobs.c.kind, t.jobs.c.name, t.jobs.c.state, t.jobs.c.root_id, t.jobs.c.parent_id, t.jobs.c.step,
     t.jobs.c.priority, t.jobs.c.spec, t.jobs.c.inputs, t.manifests.c.outputs, t.jobs.c.progress, t.jobs.c.error,
-    t.jobs.c.attempt, t.jobs.c.errors, t.jobs.c.worker_deaths, t.jobs.c.fence, t.jobs.c.created_at, t.jobs.c.started_at,
-    t.jobs.c.finished_at,
+    t.jobs.c.attempt, t.jobs.c.errors, t.jobs.c.worker_deaths, t.jobs.c.fence, t.jobs.c.created_by,
+    t.jobs.c.created_at, t.jobs.c.started_at, t.jobs.c.finished_at,
 )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,18 @@ from sextant_trainer.training.loop import Stopped, Trainer, save_weights
 from sextant_trainer.training.plan import Plan, make_plan
 
 
-def train(bench: Workbench, rank: int, size: int) -> Result | Paused:
-    """Train as rank `rank` of `size`; every rank returns the same kind of ending, rank 0's counts."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
+def train(bench: Workbench, rank: int, size: int, threads: int) -> Result | Paused:
+    """Train as rank `rank` of `size` with this many threads; all ranks end alike, and rank 0's result counts."""
+    torch.set_num_threads(threads)
     plan = make_plan(bench.order)
     data = load(Path(bench.order.input("data").path or ""))
-    with join(rank, size, bench.directory / "rendezvous") as world:
-        trainer = Trainer(bench, plan, data, world)
-        try:
-            metrics = trainer.run()
-        except Stopped:
-            return Paused()
-        return _finish(bench, plan, data, trainer, metrics) if world.leads else Result()
+    world = join(rank, size, bench.directory / "rendezvous")
+    trainer = Trainer(bench, plan, data, world)
+    try:
+        metrics = trainer.run()
+    except Stopped:
+        return Paused()
+    return _finish(bench, plan, data, trainer, metrics) if world.leads else Result()
 
 
 def _finish(bench: Workbench, plan: Plan, data: Dataset, trainer: Trainer, metrics: dict[str, float]) -> Result:
