@@ -190,6 +190,10 @@ class Supervisor:
     def _log(self, name: str) -> Path:
         return self._home.logs / f"{name}.log"
 
+    def pids(self) -> dict[str, int]:
+        """The living processes by name."""
+        return {name: child.process.pid for name, child in self._children.items() if child.process}
+
     def write_state(self) -> None:
         """Tell `status` how things are."""
         processes = {
