@@ -82,12 +82,13 @@ async def _context(settings: SchedulerSettings) -> AsyncIterator[Context]:
 
     from sextant_scheduler.api.context import Context
     from sextant_scheduler.api.fanout import Fanout
-    from sextant_scheduler.api.submissions import Submissions
+    from sextant_scheduler.api.submissions import IN_FLIGHT, Submissions
     from sextant_shared.artefacts import Artefacts
     from sextant_shared.bus import Bus
-    from sextant_shared.store.engine import connect_async
+    from sextant_shared.store.engine import connect_async, connect_autocommit
 
     engine = connect_async(settings.database_url, size=8)
+    submitting = connect_autocommit(settings.database_url, size=IN_FLIGHT)
     bus = await Bus.connect(settings.nats_url, "scheduler-api")
     fanout = Fanout()
     await fanout.start(bus)
@@ -97,12 +98,13 @@ async def _context(settings: SchedulerSettings) -> AsyncIterator[Context]:
             engine=engine,
             bus=bus,
             artefacts=Artefacts(settings.artefacts_url, settings.work_dir / "cache"),
-            submissions=Submissions(engine, bus),
+            submissions=Submissions(submitting, bus),
             fanout=fanout,
             inference=inference,
             settings=settings,
         )
     await bus.close()
+    await submitting.dispose()
     await engine.dispose()
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from random import Random
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, Row, RowMapping, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -77,7 +77,7 @@ SUBMIT = text(
 
 def submit(conn: Connection, jobs: Sequence[NewJob]) -> list[Submitted]:
     """Insert `jobs` in one statement; one that uses a known idempotency key gives the first job again."""
-    rows = conn.execute(SUBMIT, {"items": json.dumps([_plain(job) for job in jobs])}).mappings()
+    rows = conn.execute(SUBMIT, {"items": to_json(jobs).decode()}).mappings()
     created = {(row["tenant"], row["idem_key"]): row for row in rows}
     results: list[Submitted] = []
     seen: set[tuple[str, str]] = set()
@@ -97,11 +97,6 @@ def _earlier(conn: Connection, job: NewJob) -> Submitted:
     where = (t.jobs.c.tenant == job.tenant, t.jobs.c.idem_key == job.idem_key)
     row = conn.execute(select(*columns).where(*where)).one()
     return Submitted(row.id, State(row.state), False, row.body_hash.hex() == job.body_hash, row.created_at)
-
-
-def _plain(job: NewJob) -> dict[str, Any]:
-    values = asdict(job)
-    return {k: str(v) if isinstance(v, UUID) else v for k, v in values.items()}
 
 
 def lock(conn: Connection, job_id: UUID, *, tenant: str | None = None) -> tuple[Job, datetime]:

@@ -16,6 +16,20 @@ def connect(url: str, *, size: int = 4) -> Engine:
     )
 
 
+def connect_autocommit(url: str, *, size: int) -> AsyncEngine:
+    """For single statements that are a transaction each: one round trip, and no check of the connection before it.
+
+    The caller sees the error of a connection that died, and may try again.
+    """
+    return create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"options": OPTIONS, "connect_timeout": 5},
+    )
+
+
 def connect_async(url: str, *, size: int = 8) -> AsyncEngine:
     """The same for asyncio."""
     return create_async_engine(

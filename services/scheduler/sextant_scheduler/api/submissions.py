@@ -15,16 +15,21 @@ from sextant_shared.lifecycle.jobs import NewJob, Submitted
 
 MAX_BATCH = 256
 MAX_WAITING = 4096
+IN_FLIGHT = 3
 
 
 class Submissions:
-    """Group commit: while one transaction runs, what arrives waits for the next. Nobody waits on a timer."""
+    """Group commit: while transactions run, what arrives waits for the next. Nobody waits on a timer.
+
+    Two transactions at a time keep both sides busy: the database writes one group while the next one is read.
+    """
 
     def __init__(self, engine: AsyncEngine, bus: Bus) -> None:
+        """`engine` commits each statement: a group is inserted by one."""
         self._engine = engine
         self._bus = bus
         self._waiting: deque[tuple[NewJob, asyncio.Future[Submitted]]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: set[asyncio.Task[None]] = set()
 
     async def submit(self, job: NewJob) -> Submitted:
         """Return once the job is durable. Raises RateLimited when too many wait, Unavailable without the store."""
@@ -32,8 +37,10 @@ class Submissions:
             raise RateLimited()
         future: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+        if len(self._workers) < IN_FLIGHT:
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
         return await future
 
     async def _work(self) -> None:
@@ -44,8 +51,7 @@ class Submissions:
 
     async def _commit(self, batch: list[tuple[NewJob, asyncio.Future[Submitted]]]) -> None:
         try:
-            async with self._engine.begin() as conn:
-                results = await conn.run_sync(jobs.submit, [job for job, _ in batch])
+            results = await self._insert([job for job, _ in batch])
         except SQLAlchemyError as error:
             if len(batch) > 1 and not isinstance(error, OperationalError):
                 # One of them cannot be stored; alone, each gets its own answer.
@@ -59,6 +65,15 @@ class Submissions:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+    async def _insert(self, batch: list[NewJob]) -> list[Submitted]:
+        try:
+            async with self._engine.connect() as conn:
+                return await conn.run_sync(jobs.submit, batch)
+        except OperationalError:
+            # A connection may have died unseen. Again is safe: what was stored is found by its key.
+            async with self._engine.connect() as conn:
+                return await conn.run_sync(jobs.submit, batch)
 
     @staticmethod
     def _refuse(batch: list[tuple[NewJob, asyncio.Future[Submitted]]], error: Exception) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: each states its floor first and measures against it in the same run."""

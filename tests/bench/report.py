@@ -1,0 +1,109 @@
+"""What every benchmark prints: its figures, the machine and its load, versions, and the raw samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("sextant-platform", "fastapi", "uvicorn", "sqlalchemy", "psycopg", "asyncpg", "celery", "nats-py", "torch")
+Bench = Callable[["Report"], None]
+
+
+class Report:
+    """Figures and samples of one run. Units stand at the end of the names: _s, _ms, _mb, _percent, per_second."""
+
+    def __init__(self, name: str, *, quick: bool) -> None:
+        self.name = name
+        self.quick = quick
+        self.figures: dict[str, float] = {}
+        self.samples: dict[str, list[float]] = {}
+        self.notes: list[str] = []
+        self._load = os.getloadavg()
+
+    def figure(self, key: str, value: float) -> None:
+        """One of the keys that the benchmark is known for."""
+        self.figures[key] = round(value, 4)
+
+    def sample(self, key: str, values: Sequence[float]) -> None:
+        """Raw measurements."""
+        self.samples[key] = [round(value, 6) for value in values]
+
+    def note(self, text: str) -> None:
+        """What a reader has to know to judge the figures."""
+        self.notes.append(text)
+
+    def say(self, text: str) -> None:
+        """Progress, on standard error."""
+        sys.stderr.write(f"{self.name}: {text}\n")
+
+    def print(self, *, as_json: bool) -> None:
+        """The table, and the JSON line."""
+        flush = flush_ms()
+        sys.stdout.write(f"{self.name}{' (quick)' if self.quick else ''}\n")
+        for key, value in self.figures.items():
+            sys.stdout.write(f"  {key:<22}{value:>12.4g}\n")
+        for note in self.notes:
+            sys.stdout.write(f"  note: {note}\n")
+        sys.stdout.write(f"  machine: {machine()}; load {self._load[0]:.2f} before; fdatasync p50 {flush:.2f} ms\n")
+        if as_json:
+            body: dict[str, Any] = {
+                "bench": self.name,
+                **self.figures,
+                "quick": self.quick,
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "machine": machine(),
+                "load_average": [round(x, 2) for x in self._load],
+                "fdatasync_p50_ms": round(flush, 3),
+                "versions": versions(),
+                "notes": self.notes,
+                "samples": self.samples,
+            }
+            sys.stdout.write(json.dumps(body) + "\n")
+
+
+def machine() -> str:
+    """Processor, cores, memory, kernel, Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    kernel, python = platform.release().split("-")[0], platform.python_version()
+    return f"{model}, {os.cpu_count()} cores, {memory_gb:.0f} GiB, Linux {kernel}, Python {python}"
+
+
+def versions() -> dict[str, str]:
+    """The packages that bear on the figures."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def flush_ms(times: int = 50) -> float:
+    """The median time of a durable 8 KiB write: what a commit costs at least."""
+    taken = []
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+        for _ in range(times):
+            os.pwrite(file.fileno(), b"x" * 8192, 0)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(1000 * (time.perf_counter() - began))
+    return statistics.median(taken)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of the sorted values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
