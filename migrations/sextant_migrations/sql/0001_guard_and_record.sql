@@ -68,6 +68,14 @@ BEGIN
         'job_id', NEW.id, 'root_id', NEW.root_id, 'parent_id', NEW.parent_id, 'tenant', NEW.tenant, 'kind', NEW.kind,
         'name', NEW.name, 'step', NEW.step, 'seq', NEW.seq, 'event', NEW.event, 'from_state', came_from, 'state', NEW.state,
         'fence', NEW.fence, 'attempt', NEW.attempt));
+    -- An attempt lasts from the claim until the job is no longer held.
+    IF TG_OP = 'UPDATE' AND NEW.fence <> OLD.fence THEN
+        INSERT INTO attempts (job_id, fence, worker, started_at) VALUES (NEW.id, NEW.fence, NEW.lease_owner, NEW.changed_at);
+    ELSIF TG_OP = 'UPDATE' AND OLD.state IN ('RUNNING', 'PAUSING', 'CANCELLING')
+          AND NEW.state NOT IN ('RUNNING', 'PAUSING', 'CANCELLING') THEN
+        UPDATE attempts SET ended_at = NEW.changed_at, outcome = NEW.event, error = nullif(NEW.detail, '{}')
+        WHERE job_id = NEW.id AND fence = NEW.fence;
+    END IF;
     RETURN NULL;
 END $$;
 

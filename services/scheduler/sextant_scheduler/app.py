@@ -123,20 +123,22 @@ async def _control(settings: SchedulerSettings) -> None:
     from sextant_scheduler.metrics import ControlMetrics
     from sextant_shared.bus import Bus
     from sextant_shared.queue import build_queue
-    from sextant_shared.store.engine import connect_async
+    from sextant_shared.store.engine import connect_async, connect_autocommit
     from sextant_shared.telemetry import configure_logging, serve_operations
 
     configure_logging(settings.log_format, "scheduler-control")
     registry = CollectorRegistry()
     engine = connect_async(settings.database_url, size=2)
     bus = await Bus.connect(settings.nats_url, "scheduler-control")
-    control = Control(engine, bus, build_queue(settings.redis_url), settings, Random())
+    statements = connect_autocommit(settings.database_url, size=1)
+    control = Control(engine, statements, bus, build_queue(settings.redis_url), settings, Random())
     loop = ControlLoop(control, ControlMetrics(registry))
     operations = serve_operations(settings.bind, settings.metrics_port, registry, loop.unready)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, loop.stop)
     await loop.run()
     await bus.close()
+    await statements.dispose()
     await engine.dispose()
     if operations:
         operations.close()

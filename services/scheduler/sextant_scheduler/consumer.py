@@ -84,9 +84,10 @@ class ControlLoop:
         if repair:
             await handlers.repair(self._control)
         # Dispatch comes before the relay: a job's way to its worker is what people wait for.
-        await handlers.dispatch(self._control)
+        sent = await handlers.dispatch(self._control)
         await handlers.place_gangs(self._control)
         touched = await handlers.relay(self._control)
+        await handlers.mark_dispatched(self._control, sent)
         changed = await handlers.advance_pipelines(self._control, None if sweep else touched)
         if touched or changed:
             self._wake.set()

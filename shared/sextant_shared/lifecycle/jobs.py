@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, RowMapping, func, insert, select, text, 
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_shared.errors import Conflict, NotFound, StaleFence
-from sextant_shared.lifecycle.machine import Complete, Decision, Event, Job, Refused, Transition, step
+from sextant_shared.lifecycle.machine import GANG_KINDS, Complete, Decision, Event, Job, Refused, Transition, step
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 
@@ -150,25 +150,9 @@ def _write(conn: Connection, job: Job, move: Transition, actor: str, now: dateti
     if job.state is State.QUARANTINED:
         values["finished_at"] = None
     conn.execute(update(t.jobs).where(t.jobs.c.id == job.id, t.jobs.c.seq == job.seq).values(values))
-    if move.event == "claimed":
-        row = {"job_id": job.id, "fence": job.fence + 1, "worker": move.changes["lease_owner"]}
-        conn.execute(insert(t.attempts).values(row))
-    elif job.state.is_held and not move.state.is_held:
-        _end_attempt(conn, job, move, now)
-    if job.state is State.RESERVED and move.state is not State.RUNNING:
-        release_slots(conn, job.id)
-
-
-def _end_attempt(conn: Connection, job: Job, move: Transition, now: datetime) -> None:
-    where = (t.attempts.c.job_id == job.id, t.attempts.c.fence == job.fence)
-    values = {"ended_at": now, "outcome": move.event, "error": move.detail or None}
-    conn.execute(update(t.attempts).where(*where).values(values))
-    release_slots(conn, job.id)
-
-
-def release_slots(conn: Connection, job_id: UUID) -> None:
-    """Give back what a gang had reserved."""
-    conn.execute(t.reservations.delete().where(t.reservations.c.job_id == job_id))
+    had_slots = job.kind in GANG_KINDS and (job.state.is_held or job.state is State.RESERVED)
+    if had_slots and not move.state.is_held:
+        conn.execute(t.reservations.delete().where(t.reservations.c.job_id == job.id))
 
 
 @dataclass(frozen=True, slots=True)

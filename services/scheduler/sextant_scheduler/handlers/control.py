@@ -37,6 +37,8 @@ class Control:
     """What the control process works with."""
 
     engine: AsyncEngine
+    statements: AsyncEngine
+    """Commits each statement: for what one statement does, in one round trip."""
     bus: Bus
     celery: Celery
     settings: SchedulerSettings
@@ -75,21 +77,32 @@ async def relay(control_: Control) -> set[UUID]:
     return touched
 
 
-async def dispatch(control_: Control) -> int:
-    """Wake workers for queued jobs; the number sent."""
+async def dispatch(control_: Control) -> list[UUID]:
+    """Wake workers for queued jobs; those sent, for `mark_dispatched`."""
+    async with control_.statements.connect() as conn:
+        due = await conn.run_sync(control.to_dispatch, control_.settings.redispatch_s, BATCH)
+    return await asyncio.to_thread(_send, control_.celery, due) if due else []
 
-    def mark_and_send(conn: Connection) -> list[tuple[UUID, str]]:
-        return control.to_dispatch(conn, control_.settings.redispatch_s, BATCH)
 
-    # Marked and committed first: a message that is lost in between is sent again after `redispatch_s`.
-    due = await control_.transact(mark_and_send)
+def _send(celery: Celery, due: list[tuple[UUID, str]]) -> list[UUID]:
+    sent: list[UUID] = []
     for job_id, kind in due:
         try:
-            await asyncio.to_thread(queue.send, control_.celery, kind, str(job_id))
+            queue.send(celery, kind, str(job_id))
         except Exception as error:  # noqa: BLE001 - any broker error means the same: the sweep sends it again
             log.warning("dispatch.failed", job_id=str(job_id), error=str(error))
             break
-    return len(due)
+        sent.append(job_id)
+    return sent
+
+
+async def mark_dispatched(control_: Control, sent: list[UUID]) -> None:
+    """Remember what was sent. A stop before this sends again, and the second message finds nothing to claim; what is
+    marked and lost on its way is sent again after `redispatch_s`.
+    """
+    if sent:
+        async with control_.statements.connect() as conn:
+            await conn.run_sync(control.mark_dispatched, sent)
 
 
 async def place_gangs(control_: Control) -> int:

@@ -40,23 +40,26 @@ def outbox_lag(conn: Connection) -> tuple[int, float]:
     return int(row[0]), float(row[1])
 
 
-DISPATCH = text(
+TO_DISPATCH = text(
     """
-    UPDATE jobs SET dispatched_at = clock_timestamp()
-    WHERE id IN (
-        SELECT id FROM jobs
-        WHERE state = 'QUEUED' AND kind = ANY(:kinds) AND run_after <= clock_timestamp()
-          AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp() - make_interval(secs => :again_s))
-        ORDER BY priority DESC, id LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, kind, priority
+    SELECT id, kind FROM jobs
+    WHERE state = 'QUEUED' AND kind = ANY(:kinds) AND run_after <= clock_timestamp()
+      AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp() - make_interval(secs => :again_s))
+    ORDER BY priority DESC, id LIMIT :limit
     """
 )
 
 
 def to_dispatch(conn: Connection, again_s: float, limit: int) -> list[tuple[UUID, str]]:
-    """Queued jobs whose worker has not been woken, or not lately; marked as dispatched, in the order to send them."""
-    rows = conn.execute(DISPATCH, {"kinds": list(CELERY_KINDS), "again_s": again_s, "limit": limit}).all()
-    return [(row.id, row.kind) for row in sorted(rows, key=lambda row: (-row.priority, row.id))]
+    """Queued jobs whose worker has not been woken, or not lately, in the order in which to wake it."""
+    rows = conn.execute(TO_DISPATCH, {"kinds": list(CELERY_KINDS), "again_s": again_s, "limit": limit})
+    return [(row.id, row.kind) for row in rows]
+
+
+def mark_dispatched(conn: Connection, ids: Sequence[UUID]) -> None:
+    """Remember that the workers for these jobs were woken, unless they have begun meanwhile."""
+    where = (t.jobs.c.id.in_(ids), t.jobs.c.state == State.QUEUED)
+    conn.execute(update(t.jobs).where(*where).values(dispatched_at=func.clock_timestamp()))
 
 
 def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
