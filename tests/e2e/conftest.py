@@ -70,5 +70,5 @@ def digits_pipeline() -> dict[str, Any]:
 def pipeline() -> dict[str, Any]:
     """The quickstart's pipeline with a smaller search."""
     spec = digits_pipeline()
-    spec["steps"]["search"] |= {"trials": 3, "config": {"epochs": 4}}
+    spec["steps"]["search"]["trials"] = 3
     return spec

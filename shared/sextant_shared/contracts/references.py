@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
 from sextant_shared.contracts.base import Accepted, Name, VersionedName
 
@@ -28,7 +28,18 @@ class ModelRef(Accepted):
     model: VersionedName
 
 
-DataInput = StepRef | DatasetRef
-ModelInput = StepRef | ModelRef
-EndpointInput = StepRef | Name
-Positive = Annotated[int, Field(ge=1)]
+def _form(value: object) -> str:
+    """Which form of an input was meant, so that an error speaks of that one alone."""
+    if isinstance(value, StepRef) or (isinstance(value, dict) and "step" in value):
+        return "Step"
+    return "Name" if isinstance(value, str) else "Version" if isinstance(value, dict | DatasetRef | ModelRef) else ""
+
+
+def _expected(what: str) -> Discriminator:
+    return Discriminator(_form, custom_error_type="input_form", custom_error_message=f"Expected {what}")
+
+
+Step = Annotated[StepRef, Tag("Step")]
+DataInput = Annotated[Step | Annotated[DatasetRef, Tag("Version")], _expected("{step: NAME} or {dataset: NAME}")]
+ModelInput = Annotated[Step | Annotated[ModelRef, Tag("Version")], _expected("{step: NAME} or {model: NAME}")]
+EndpointInput = Annotated[Step | Annotated[Name, Tag("Name")], _expected("{step: NAME} or an endpoint's name")]

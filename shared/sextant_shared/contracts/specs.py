@@ -82,6 +82,14 @@ class ZooModel(Accepted):
     config: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
 
 
+class Augmentation(Accepted):
+    """Random variation of training images; each is the largest change, drawn evenly up to it in both directions."""
+
+    rotate: float = Field(0.0, ge=0.0, le=180.0, description="degrees")
+    scale: float = Field(0.0, ge=0.0, le=0.9, description="share of the size")
+    shift: float = Field(0.0, ge=0.0, le=1.0, description="share of the width and of the height")
+
+
 class TrainConfig(Accepted):
     """Hyper-parameters of a training run; a tune job searches over these and over the model's own settings."""
 
@@ -92,6 +100,7 @@ class TrainConfig(Accepted):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    augment: Augmentation | None = Field(None, description="for images")
     seed: int = Field(0, ge=0, lt=2**31)
     checkpoint_every_steps: int = Field(50, ge=1, le=1_000_000)
     model: dict[Name, Scalar] = Field(default_factory=dict, max_length=64, description="settings of the architecture")

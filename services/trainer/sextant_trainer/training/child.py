@@ -19,8 +19,8 @@ from sextant_trainer.training.plan import Plan, make_plan
 def train(bench: Workbench, rank: int, size: int, threads: int) -> Result | Paused:
     """Train as rank `rank` of `size` with this many threads; all ranks end alike, and rank 0's result counts."""
     torch.set_num_threads(threads)
-    plan = make_plan(bench.order)
     data = load(Path(bench.order.input("data").path or ""))
+    plan = make_plan(bench.order, data.task)
     world = join(rank, size, bench.directory / "rendezvous")
     trainer = Trainer(bench, plan, data, world)
     try:

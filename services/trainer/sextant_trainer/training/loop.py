@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sextant_parallel import DataParallel, GlobalOrder, World, checkpoint
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Workbench
+from sextant_trainer.training.augmentation import vary
 from sextant_trainer.training.data import Dataset
 from sextant_trainer.training.plan import Plan, build_model, build_optimizer, build_schedule
 
@@ -88,13 +90,13 @@ class Trainer:
 
     def _step(self, permutation: Any, index: int) -> float:
         rows = self._order.batch_at(permutation, index)
-        share = self._order.share(rows, self._world.rank, self._world.size)
+        places = self._order.share(np.arange(len(rows)), self._world.rank, self._world.size)
         # Dropout and the like depend on the step and the rank alone, so that a resumed run draws the same.
         torch.manual_seed(hash((self._plan.config.seed, self._done, self._world.rank)) % 2**63)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=False)
-        inputs, targets = self._data.batch("train", share if len(share) else rows[:1])
-        local = self._engine.backward(inputs, targets, len(rows) if len(share) else 0, self._loss)
+        inputs, targets = self._batch(rows, places if len(places) else np.zeros(1, np.int64))
+        local = self._engine.backward(inputs, targets, len(rows) if len(places) else 0, self._loss)
         agreed = self._world.sum(torch.tensor([local, float(self._pause)], dtype=torch.float64))
         loss = float(agreed[0]) / len(rows)
         if not math.isfinite(loss):
@@ -109,6 +111,14 @@ class Trainer:
         if pausing:
             raise Stopped
         return loss
+
+    def _batch(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        inputs, targets = self._data.batch("train", rows[places])
+        how = self._plan.config.augment
+        if how is not None:
+            seed = hash((self._plan.config.seed, self._done)) % 2**63
+            inputs = vary(inputs, how, seed, places, len(rows))
+        return inputs, targets
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         smoothing = self._plan.config.label_smoothing

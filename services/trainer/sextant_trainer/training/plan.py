@@ -29,16 +29,18 @@ class Plan:
     config: TrainConfig
 
 
-def make_plan(order: WorkOrder) -> Plan:
+def make_plan(order: WorkOrder, task: str) -> Plan:
     """Put the spec and the resolved inputs together; what a tune step found overrides what the spec says.
 
-    Raises InvalidInput where no model is named, or the zoo does not know it.
+    Raises InvalidInput where no model is named, the zoo does not know it, or the data's task does not fit.
     """
     spec = TrainSpec.model_validate(order.spec, strict=False)
     found = order.inputs.get("config") or {}
     config = spec.config if isinstance(spec.config, TrainConfig) else TrainConfig()
     if found.get("config"):
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
+    if config.augment is not None and task != "image-classification":
+        raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
     zoo = spec.model.zoo if spec.model else found.get("zoo")
     if zoo is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")

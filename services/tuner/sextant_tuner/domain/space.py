@@ -14,6 +14,7 @@ from sextant_zoo.registry import UnknownModelError, check, describe
 
 RANGE: TypeAdapter[SearchRange] = TypeAdapter(SearchRange)
 MODEL = "model."
+SEARCHABLE = tuple(name for name in TrainConfig.model_fields if name not in ("model", "augment"))
 Space = dict[str, d.BaseDistribution]
 
 
@@ -26,8 +27,8 @@ def space_of(spec: TuneSpec) -> Space:
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
     for name in ranges:
-        if not name.startswith(MODEL) and name not in TrainConfig.model_fields:
-            accepted = ", ".join([*TrainConfig.model_fields, "model.SETTING"])
+        if not name.startswith(MODEL) and name not in SEARCHABLE:
+            accepted = ", ".join([*SEARCHABLE, "model.SETTING"])
             raise InvalidInput(f"{name!r} cannot be searched", field=f"space.{name}", accepted=accepted)
     return {name: _distribution(value) for name, value in ranges.items()}
 
