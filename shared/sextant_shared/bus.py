@@ -114,9 +114,11 @@ class Bus:
         try:
             consumer = await self._stream.subscribe(subject, ordered_consumer=True)
             try:
-                pending = (await consumer.consumer_info()).num_pending or 0
-                skip = max(0, pending - limit)
-                for index in range(pending):
+                info = await consumer.consumer_info()
+                # The server has begun to send: what it has sent so far is no longer pending.
+                total = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+                skip = max(0, total - limit)
+                for index in range(total):
                     message = await consumer.next_msg(timeout=2)
                     if index >= skip:
                         messages.append(message.data)

@@ -22,8 +22,6 @@ class Received(BaseModel):
 def _without_nul(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not hold the character NUL")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in text):
-        raise ValueError("must be valid Unicode (a lone surrogate was found)")
     return text
 
 

@@ -5,13 +5,28 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from sextant_shared.contracts.base import Accepted, Name, Text
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
 Task = Literal["image-classification", "text-classification", "tabular"]
-Scalar = bool | int | float | Text
+
+
+def _scalar_type(value: object) -> str:
+    # A tag for each type, so that a bad value has one error and not one a type.
+    return {bool: "Bool", int: "Int", float: "Float", str: "Text"}.get(type(value), "")
+
+
+Scalar = Annotated[
+    Annotated[bool, Tag("Bool")]
+    | Annotated[int, Tag("Int")]
+    | Annotated[float, Tag("Float")]
+    | Annotated[Text, Tag("Text")],
+    Discriminator(
+        _scalar_type, custom_error_type="scalar", custom_error_message="Expected a number, a text, true or false"
+    ),
+]
 
 
 class Retry(Accepted):

@@ -238,6 +238,8 @@ def _claim(event: Claim, job: Job, now: datetime, rng: Random) -> Decision:
 
 @_decide.register
 def _reserve(event: Reserve, job: Job, now: datetime, rng: Random) -> Decision:
+    if job.kind not in GANG_KINDS:
+        return Refused(f"a {job.kind} job takes no slots")
     if job.state is not State.QUEUED or job.run_after > now:
         return Refused(f"the job is {job.state}")
     until = now + timedelta(seconds=event.lease_s)
@@ -354,7 +356,9 @@ def _cancel(event: Cancel, job: Job, now: datetime, rng: Random) -> Decision:
     if job.state.is_terminal:
         return Refused(f"the job has ended: it is {job.state}")
     detail = {"reason": event.reason} if event.reason else {}
-    if job.state.is_held:
+    # A controller that waits may have children that have begun: it ends when they have.
+    may_have_children = job.kind in CONTROLLER_KINDS and job.state is not State.BLOCKED
+    if job.state.is_held or may_have_children:
         return Transition(State.CANCELLING, "cancel-requested", {}, detail)
     return Transition(State.CANCELLED, "cancelled", FREE, detail)
 

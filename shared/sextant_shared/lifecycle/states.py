@@ -39,7 +39,7 @@ HELD = frozenset({State.RUNNING, State.PAUSING, State.CANCELLING})
 LEGAL: dict[State | None, frozenset[State]] = {
     None: frozenset({State.QUEUED, State.BLOCKED}),
     State.BLOCKED: frozenset({State.QUEUED, State.SKIPPED, State.FAILED, State.CANCELLED, State.PAUSED}),
-    State.QUEUED: frozenset({State.RUNNING, State.RESERVED, State.CANCELLED, State.PAUSED}),
+    State.QUEUED: frozenset({State.RUNNING, State.RESERVED, State.CANCELLING, State.CANCELLED, State.PAUSED}),
     State.RESERVED: frozenset({State.RUNNING, State.QUEUED, State.CANCELLED, State.PAUSED}),
     State.RUNNING: frozenset(
         {
@@ -55,7 +55,7 @@ LEGAL: dict[State | None, frozenset[State]] = {
     ),
     State.RETRY_WAIT: frozenset({State.QUEUED, State.CANCELLED, State.PAUSED}),
     State.PAUSING: frozenset({State.PAUSED, State.SUCCEEDED, State.FAILED, State.QUARANTINED, State.CANCELLING}),
-    State.PAUSED: frozenset({State.QUEUED, State.BLOCKED, State.CANCELLED}),
+    State.PAUSED: frozenset({State.QUEUED, State.BLOCKED, State.CANCELLING, State.CANCELLED}),
     State.CANCELLING: frozenset({State.CANCELLED, State.SUCCEEDED}),
     State.QUARANTINED: frozenset({State.QUEUED}),
 }

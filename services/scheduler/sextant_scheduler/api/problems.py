@@ -61,9 +61,16 @@ def invalid(findings: list[Finding]) -> Problem:
 def findings_of(errors: Iterable[Mapping[str, Any]]) -> list[Finding]:
     """Pydantic's errors, with the field as the user wrote it."""
     return [
-        Finding(field=_field(err["loc"]), message=_message(err), given=_given(err), accepted=_accepted(err))
+        Finding(field=_field(_location(err)), message=_message(err), given=_given(err), accepted=_accepted(err))
         for err in errors
     ]
+
+
+def _location(error: Mapping[str, Any]) -> tuple[Any, ...]:
+    # A kind that is missing or unknown is a fault of the field that says it, not of what holds it.
+    if error["type"].startswith("union_tag_"):
+        return (*error["loc"], str(error["ctx"]["discriminator"]).strip("'"))
+    return tuple(error["loc"])
 
 
 def _field(location: Iterable[Any]) -> str:

@@ -67,6 +67,8 @@ def decide(
     `named` holds, by step, the inputs that were looked up when the pipeline was accepted.
     """
     match state:
+        case State.QUEUED if any(c.state is State.PAUSING for c in children):
+            return []  # resumed before all had stopped: they are resumed together, when they have
         case State.QUEUED:
             created: list[Action] = [] if children else list(_create(spec, named))
             resumed = [Tell(c.id, Resume()) for c in children if c.state is State.PAUSED]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from sextant_scheduler.domain.why import Situation, explain
 from sextant_scheduler.handlers.submission import look_up_inputs, new_job
@@ -31,6 +31,9 @@ def tell(conn: Connection, who: Identity, job_id: UUID, event: Event, rng: Rando
 def retry(conn: Connection, who: Identity, job_id: UUID, rng: Random) -> JobView:
     """Queue a quarantined job again; for one that failed or was cancelled, submit the same spec as a new job."""
     job, _ = jobs.lock(conn, job_id, tenant=who.tenant)
+    # Read, not locked: a pipeline locks itself before its steps.
+    if job.parent_id is not None and State(reads.job(conn, who.tenant, job.parent_id).state).is_terminal:
+        raise Conflict("the job is a step of one that has ended; retry that one")
     if job.state is State.QUARANTINED:
         return tell(conn, who, job_id, Requeue(), rng)
     if job.state not in (State.FAILED, State.CANCELLED) or job.parent_id is not None:
@@ -77,8 +80,3 @@ def _unmet(parent: JobView, step: str | None) -> list[tuple[str, UUID, str]]:
         for child in parent.steps or []
         if child.step in needs and child.state != State.SUCCEEDED
     ]
-
-
-def database_time(conn: Connection) -> str:
-    """The database's clock, for the readiness check."""
-    return str(conn.execute(select(func.clock_timestamp())).scalar_one())

@@ -55,6 +55,8 @@ Action = StartTrial | Tell | Finish
 def decide(job_id: UUID, spec: TuneSpec, state: State, trials: Sequence[Trial]) -> list[Action]:
     """The actions that `state` and `trials` call for; none where there is nothing to do but wait."""
     match state:
+        case State.QUEUED if any(trial.state is State.PAUSING for trial in trials):
+            return []  # resumed before all had stopped: they are resumed together, when they have
         case State.QUEUED:
             resumed: list[Action] = [Tell(Resume(), t.job_id) for t in trials if t.state is State.PAUSED]
             return [Tell(Start()), *resumed]

@@ -1,0 +1,244 @@
+"""The control process's work, with one to several copies at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import nats
+import pytest
+from nats.js.api import DiscardPolicy, StreamConfig
+from redis import Redis
+from sqlalchemy import Engine, create_engine, select, text
+
+from sextant.stack.running import RunningServers
+from sextant_scheduler.handlers import control as handlers
+from sextant_scheduler.handlers.control import Control
+from sextant_scheduler.handlers.submission import new_job
+from sextant_scheduler.settings import SchedulerSettings
+from sextant_scheduler.store import control as store
+from sextant_shared.bus import Bus
+from sextant_shared.contracts.messages import NodeAlive
+from sextant_shared.contracts.specs import SPEC
+from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle import machine as m
+from sextant_shared.queue import build_queue
+from sextant_shared.store import tables as t
+from sextant_shared.store.engine import connect_async, connect_autocommit
+
+COPIES = 3
+
+
+@pytest.fixture
+def settings(servers: RunningServers, database_url: str, tmp_path: Path) -> SchedulerSettings:
+    """Those of a control process on a database of its own."""
+    return SchedulerSettings(
+        database_url=database_url,
+        redis_url=servers.urls.redis_url,
+        nats_url=servers.urls.nats_url,
+        artefacts_url=f"file://{tmp_path}",
+        work_dir=tmp_path,
+    )
+
+
+@asynccontextmanager
+async def control(settings: SchedulerSettings) -> AsyncIterator[Control]:
+    """One copy."""
+    engine = connect_async(settings.database_url, size=2)
+    statements = connect_autocommit(settings.database_url, size=1)
+    bus = await Bus.connect(settings.nats_url, "test")
+    await bus.ensure_streams()
+    yield Control(engine, statements, bus, build_queue(settings.redis_url), settings, Random(0))
+    await bus.close()
+    await statements.dispose()
+    await engine.dispose()
+
+
+def together(settings: SchedulerSettings, work: Callable[[Control], Awaitable[Any]]) -> list[Any]:
+    """What several copies give that do `work` at once."""
+
+    async def one() -> Any:
+        async with control(settings) as copy:
+            return await work(copy)
+
+    async def all_of_them() -> list[Any]:
+        return list(await asyncio.gather(*(one() for _ in range(COPIES))))
+
+    return asyncio.run(all_of_them())
+
+
+def submit(engine: Engine, number: int = 1, **spec: Any) -> list[UUID]:
+    """Accepted jobs."""
+    parsed = SPEC.validate_python({"kind": "probe", **spec})
+    with engine.begin() as conn:
+        made = [new_job(parsed, tenant="default", actor="t", key=str(uuid4()), inputs={}) for _ in range(number)]
+        return [job.id for job in jobs.submit(conn, made)]
+
+
+def states(engine: Engine) -> list[str]:
+    """Of all jobs."""
+    with engine.connect() as conn:
+        return list(conn.execute(select(t.jobs.c.state).order_by(t.jobs.c.id)).scalars())
+
+
+async def published(url: str, ids: list[UUID]) -> list[str]:
+    """The message ids about these jobs in the stream."""
+    client = await nats.connect(url)
+    found: list[str] = []
+    subscription = await client.jetstream().subscribe("jobs.>", ordered_consumer=True)
+    info = await subscription.consumer_info()
+    for _ in range((info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)):
+        message = await subscription.next_msg(timeout=2)
+        found.append((message.headers or {}).get("Nats-Msg-Id", ""))
+    await client.close()
+    wanted = {str(i) for i in ids}
+    return [message for message in found if message.split(":")[0] in wanted]
+
+
+def test_every_event_is_in_the_stream_once_however_many_relays_there_are(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    ids = submit(database, 50)
+    together(settings, handlers.relay)
+    together(settings, handlers.relay)
+    assert sorted(asyncio.run(published(settings.nats_url, ids))) == sorted(f"{i}:1" for i in ids)
+    with database.connect() as conn:
+        assert store.outbox_lag(conn)[0] == 0
+
+
+def test_what_was_published_and_not_marked_is_published_again_and_kept_once(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    ids = submit(database, 5)
+    together(settings, handlers.relay)
+    with database.begin() as conn:
+        # As after a stop between the acknowledgement and the commit of the mark.
+        conn.execute(text("UPDATE outbox SET published_at = NULL"))
+    together(settings, handlers.relay)
+    assert len(asyncio.run(published(settings.nats_url, ids))) == 5
+
+
+def test_a_stream_that_refuses_leaves_the_events_in_the_outbox(database: Engine, settings: SchedulerSettings) -> None:
+    submit(database, 3)
+
+    async def refuse_then_take(copy: Control) -> tuple[int, int]:
+        client = await nats.connect(settings.nats_url)
+        stream = client.jetstream()
+        info = await stream.stream_info("EVENTS")
+        full: StreamConfig = info.config.evolve(max_msgs=max(1, info.state.messages), discard=DiscardPolicy.NEW)
+        await stream.update_stream(full)
+        try:
+            await handlers.relay(copy)
+            waiting = (await copy.transact(store.outbox_lag))[0]
+        finally:
+            await copy.bus.ensure_streams()
+            await client.close()
+        await handlers.relay(copy)
+        return waiting, (await copy.transact(store.outbox_lag))[0]
+
+    async def run() -> tuple[int, int]:
+        async with control(settings) as copy:
+            await handlers.relay(copy)
+            submit(database, 2)
+            return await refuse_then_take(copy)
+
+    assert asyncio.run(run()) == (2, 0)
+
+
+def test_a_queued_job_is_sent_to_its_queue_and_not_again_before_its_time(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    Redis.from_url(settings.redis_url.replace("redis+socket", "unix")).flushall()
+    (job_id,) = submit(database)
+
+    async def send(copy: Control) -> int:
+        sent = await handlers.dispatch(copy)
+        await handlers.mark_dispatched(copy, sent)
+        return len(sent)
+
+    async def twice() -> tuple[int, int]:
+        async with control(settings) as copy:
+            return await send(copy), await send(copy)
+
+    assert asyncio.run(twice()) == (1, 0)
+    with database.begin() as conn:
+        conn.execute(text("UPDATE jobs SET dispatched_at = clock_timestamp() - interval '1 hour'"))
+    assert asyncio.run(twice()) == (1, 0)
+    queued = Redis.from_url(settings.redis_url.replace("redis+socket", "unix")).lrange("probe", 0, -1)
+    assert len(queued) == 2
+    assert all(str(job_id).encode() in message for message in queued)
+
+
+def test_an_expired_lease_is_taken_away_once_and_a_retry_wakes_when_it_is_due(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    lost, waiting = submit(database, 2)
+    with database.begin() as conn:
+        for job_id in (lost, waiting):
+            jobs.apply(conn, job_id, m.Claim("w", 10.0), actor="t", rng=Random(0))
+        jobs.apply(conn, waiting, m.Fail(1, {"message": "x"}, retriable=True), actor="t", rng=Random(0))
+        conn.execute(text("UPDATE jobs SET lease_until = lease_until - interval '1 hour', run_after = now()"))
+    assert sum(together(settings, handlers.repair)) == 2
+    assert states(database) == ["QUEUED", "QUEUED"]
+
+
+def test_slots_are_never_given_twice(database: Engine, settings: SchedulerSettings) -> None:
+    spec = {"kind": "train", "data": {"dataset": "d"}, "model": {"zoo": "mlp"}, "resources": {"ranks": 2}}
+    submit(database, 5, **spec)
+    with database.begin() as conn:
+        store.record_node(conn, NodeAlive(name="a", instance="1", slots=4))
+        store.record_node(conn, NodeAlive(name="b", instance="1", slots=3))
+    assert sum(together(settings, handlers.place_gangs)) == 3
+    with database.connect() as conn:
+        rows = conn.execute(text("SELECT node, sum(slots) FROM reservations GROUP BY node ORDER BY node")).all()
+    assert [tuple(row) for row in rows] == [("a", 4), ("b", 2)]
+    assert sorted(states(database)) == ["QUEUED"] * 2 + ["RESERVED"] * 3
+
+
+def test_a_reservation_that_nobody_took_gives_its_slots_back(database: Engine, settings: SchedulerSettings) -> None:
+    submit(database, 1, kind="train", data={"dataset": "d"}, model={"zoo": "mlp"})
+    with database.begin() as conn:
+        store.record_node(conn, NodeAlive(name="a", instance="1", slots=1))
+    together(settings, handlers.place_gangs)
+    with database.begin() as conn:
+        conn.execute(text("UPDATE jobs SET lease_until = lease_until - interval '1 hour'"))
+    together(settings, handlers.repair)
+    assert states(database) == ["QUEUED"]
+    with database.connect() as conn:
+        assert conn.execute(text("SELECT count(*) FROM reservations")).scalar_one() == 0
+
+
+def test_several_copies_advance_a_pipeline_as_one(database: Engine, settings: SchedulerSettings) -> None:
+    steps = {"a": {"kind": "probe"}, "b": {"kind": "probe"}, "c": {"kind": "probe"}}
+    submit(database, 1, kind="pipeline", steps=steps, after={"c": ["a", "b"]})
+    together(settings, lambda copy: handlers.advance_pipelines(copy, None))
+    with database.connect() as conn:
+        rows = conn.execute(select(t.jobs.c.step, t.jobs.c.state).where(t.jobs.c.step.is_not(None))).all()
+    assert sorted(map(tuple, rows)) == [("a", "QUEUED"), ("b", "QUEUED"), ("c", "BLOCKED")]
+
+
+def test_a_paused_pipeline_that_is_cancelled_takes_its_steps_along(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    (pipeline,) = submit(database, 1, kind="pipeline", steps={"a": {"kind": "probe"}})
+
+    def advance() -> None:
+        together(settings, lambda copy: handlers.advance_pipelines(copy, None))
+
+    def tell(event: m.Event) -> None:
+        engine = create_engine(settings.database_url)
+        with engine.begin() as conn:
+            jobs.apply(conn, pipeline, event, actor="t", rng=Random(0))
+        engine.dispose()
+        advance()
+
+    advance()
+    tell(m.Pause())
+    assert states(database) == ["PAUSED", "PAUSED"]
+    tell(m.Cancel())
+    assert states(database) == ["CANCELLED", "CANCELLED"]
