@@ -82,7 +82,7 @@ class ControlLoop:
 
     async def _round(self, *, sweep: bool, repair: bool) -> None:
         if repair:
-            await handlers.repair(self._control)
+            self._metrics.repaired(await handlers.repair(self._control))
         # Dispatch comes before the relay: a job's way to its worker is what people wait for.
         sent = await handlers.dispatch(self._control)
         await handlers.place_gangs(self._control)

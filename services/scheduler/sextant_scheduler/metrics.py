@@ -12,6 +12,18 @@ class ControlMetrics:
         self._jobs = Gauge("sextant_jobs", "Jobs by kind and state", ["kind", "state"], registry=registry)
         self._lag = Gauge("sextant_outbox_lag_seconds", "Age of the oldest unpublished event", registry=registry)
         self._waiting = Gauge("sextant_outbox_rows", "Unpublished events", registry=registry)
+        self._repairs = Counter(
+            "sextant_repairs_total",
+            "Leases and reservations that ran out (worker-lost, cancelled, paused, quarantined, reservation-expired), "
+            "and retries that came due (retried)",
+            ["event"],
+            registry=registry,
+        )
+
+    def repaired(self, events: list[str]) -> None:
+        """Count what a repair did."""
+        for event in events:
+            self._repairs.labels(event).inc()
 
     def update(self, lag: tuple[int, float], counts: list[tuple[str, str, int]]) -> None:
         """Take over what the store says."""

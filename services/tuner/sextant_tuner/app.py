@@ -41,8 +41,9 @@ async def _control(settings: Settings) -> None:
     configure_logging(settings.log_format, "tuner")
     engine = connect_async(settings.database_url, size=2)
     bus = await Bus.connect(settings.nats_url, "tuner")
-    loop = TunerLoop(engine, bus, Random())
-    operations = serve_operations(settings.bind, settings.metrics_port, CollectorRegistry(), loop.unready)
+    registry = CollectorRegistry()
+    loop = TunerLoop(engine, bus, Random(), registry)
+    operations = serve_operations(settings.bind, settings.metrics_port, registry, loop.unready)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, loop.stop)
     await loop.run()

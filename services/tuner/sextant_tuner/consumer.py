@@ -7,6 +7,7 @@ import time
 from random import Random
 
 import structlog
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,13 +18,18 @@ from sextant_tuner import store
 
 log = structlog.get_logger(__name__)
 SWEEP_EVERY_S = 5.0
+ROUND_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
 class TunerLoop:
     """Runs until stopped. Optuna is loaded with the first search: an idle tuner is small."""
 
-    def __init__(self, engine: AsyncEngine, bus: Bus, rng: Random) -> None:
+    def __init__(self, engine: AsyncEngine, bus: Bus, rng: Random, registry: CollectorRegistry) -> None:
         self._engine, self._bus, self._rng = engine, bus, rng
+        self._open = Gauge("sextant_searches_open", "Searches that have not ended", registry=registry)
+        self._seconds = Histogram(
+            "sextant_search_round_seconds", "Time to advance one search", buckets=ROUND_SECONDS, registry=registry
+        )
         self._wake = asyncio.Event()
         self._stopping = False
         self._last_round = 0.0
@@ -56,11 +62,13 @@ class TunerLoop:
     async def _round(self) -> None:
         async with self._engine.connect() as conn:
             searches = await conn.run_sync(store.open_searches)
+        self._open.set(len(searches))
         for job_id in searches:
             from sextant_tuner import handlers
 
-            async with self._engine.begin() as conn:
-                acted = await conn.run_sync(handlers.advance, job_id, self._rng)
+            with self._seconds.time():
+                async with self._engine.begin() as conn:
+                    acted = await conn.run_sync(handlers.advance, job_id, self._rng)
             if acted:
                 await self._bus.wake()
 

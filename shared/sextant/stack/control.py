@@ -24,6 +24,8 @@ from sextant.stack.supervisor import Say, StackFailed, Supervisor, port_is_free
 READY_TIMEOUT_S = 90.0
 SERVERS_TIMEOUT_S = 30.0
 DOWN_TIMEOUT_S = 60.0
+BAD_INPUT = 2
+"""The exit status of `sextant up` for what its user has to change: a taken port, say."""
 
 
 class AlreadyUp(ClientError):
@@ -93,7 +95,10 @@ def up_detached(path: Path, options: Options) -> StackStatus:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             lines = output.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-            raise StackFailed(f"the stack did not come up: {lines[0]}")
+            message = lines[0].removeprefix("error: ")
+            if process.returncode == BAD_INPUT:
+                raise BadInput(message)
+            raise StackFailed(f"the stack did not come up: {message}")
         now = status(home.path)
         if now.ready and len(now.processes) > len(processes.SERVICES) - 1:
             return now

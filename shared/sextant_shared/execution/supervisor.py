@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -23,6 +24,7 @@ from sextant_shared.contracts.messages import live_subject
 from sextant_shared.errors import SextantError, StaleFence
 from sextant_shared.execution.launching import Ending, Launcher, Running
 from sextant_shared.execution.lease import Lease, Wish
+from sextant_shared.execution.measures import Measures
 from sextant_shared.execution.orders import make_order
 from sextant_shared.execution.workbench import (
     WORK_EVENT,
@@ -55,8 +57,8 @@ class Workshop:
     worker: str
     lease_s: float
     launchers: dict[str, Launcher]
+    measures: Measures
     service: Callable[[Job], dict[str, str]] = lambda job: {}
-    observe: Callable[[str, str, float], None] = lambda kind, outcome, seconds: None
 
 
 class Supervisor:
@@ -114,6 +116,8 @@ class Supervisor:
         if not isinstance(decision, Transition):
             log.info("claim.refused", job_id=str(job_id), decision=str(decision))
             return None
+        claimed_at = decision.changes["lease_until"] - timedelta(seconds=self._shop.lease_s)
+        self._shop.measures.claimed(job.kind, (claimed_at - job.run_after).total_seconds())
         return replace(job, state=decision.state, fence=job.fence + 1, attempt=job.attempt + 1)
 
 
@@ -153,7 +157,7 @@ class Attempt:
                 self._killer.cancel()
             shutil.rmtree(self._directory, ignore_errors=True)
             self._shop.bus.wake()
-            self._shop.observe(self._job.kind, outcome, time.monotonic() - began)
+            self._shop.measures.ended(self._job.kind, str(self._job.id), outcome, time.monotonic() - began)
 
     def _run_leased(self) -> str:
         try:
@@ -290,6 +294,7 @@ class Attempt:
         progress = self._progress
         if progress is not self._published and progress is not None:
             self._published = progress
+            self._shop.measures.progressed(str(self._job.id), progress.metrics)
             self._publish("progress", progress.model_dump(exclude={"type"}))
         log_file = self._directory / "log.txt"
         try:

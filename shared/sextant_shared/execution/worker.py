@@ -12,13 +12,14 @@ import structlog
 from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 
 from sextant_shared import queue
 from sextant_shared.artefacts import Artefacts
 from sextant_shared.bus import ThreadedBus
 from sextant_shared.execution.identity import WorkerLock
 from sextant_shared.execution.launching import Launcher, ProcessLauncher
+from sextant_shared.execution.measures import Measures
 from sextant_shared.execution.probe import ProbeLauncher
 from sextant_shared.execution.supervisor import Supervisor, Workshop
 from sextant_shared.lifecycle.machine import Job
@@ -27,18 +28,6 @@ from sextant_shared.store.engine import connect
 from sextant_shared.telemetry import configure_logging, serve_operations
 
 log = structlog.get_logger(__name__)
-
-
-def job_seconds(registry: CollectorRegistry) -> Callable[[str, str, float], None]:
-    """A histogram of the time that attempts took, as the observer of a `Workshop`."""
-    histogram = Histogram(
-        "sextant_attempt_seconds",
-        "Time from claim to commit, by kind and outcome",
-        ["kind", "outcome"],
-        buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000),
-        registry=registry,
-    )
-    return lambda kind, outcome, seconds: histogram.labels(kind, outcome).observe(seconds)
 
 
 def build_workshop(
@@ -58,7 +47,7 @@ def build_workshop(
         lease_s=settings.lease_s,
         launchers=launchers,
         service=service,
-        observe=job_seconds(registry),
+        measures=Measures(registry),
     )
 
 

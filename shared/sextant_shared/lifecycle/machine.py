@@ -46,6 +46,7 @@ class Job:
     lease_owner: str | None
     lease_until: datetime | None
     run_after: datetime
+    """Since when the job has been ready, or when it will be: a wait for a worker is counted from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ def _fail(event: Fail, job: Job, now: datetime, rng: Random) -> Decision:
 
 @_decide.register
 def _died(event: Died, job: Job, now: datetime, rng: Random) -> Decision:
-    return _fenced(job, event.fence) or _lose(job, event.reason)
+    return _fenced(job, event.fence) or _lose(job, event.reason, now)
 
 
 @_decide.register
@@ -283,10 +284,10 @@ def _expire(event: Expire, job: Job, now: datetime, rng: Random) -> Decision:
         return Refused("the lease has not run out")
     if job.state is State.RESERVED:
         return Transition(State.QUEUED, "reservation-expired", FREE, {"node": job.lease_owner})
-    return _lose(job, "the lease ran out")
+    return _lose(job, "the lease ran out", now)
 
 
-def _lose(job: Job, reason: str) -> Decision:
+def _lose(job: Job, reason: str, now: datetime) -> Decision:
     detail = {"reason": reason, "worker": job.lease_owner}
     if job.state is State.CANCELLING:
         return Transition(State.CANCELLED, "cancelled", FREE, detail)
@@ -297,7 +298,7 @@ def _lose(job: Job, reason: str) -> Decision:
         return Transition(State.QUARANTINED, "quarantined", changes, detail)
     if job.state is State.PAUSING:
         return Transition(State.PAUSED, "paused", changes, detail)
-    return Transition(State.QUEUED, "worker-lost", changes, detail)
+    return Transition(State.QUEUED, "worker-lost", {**changes, "run_after": now}, detail)
 
 
 @_decide.register
@@ -308,7 +309,7 @@ def _stopped(event: Stopped, job: Job, now: datetime, rng: Random) -> Decision:
         return Transition(State.CANCELLED, "cancelled", FREE)
     if job.state is State.PAUSING:
         return Transition(State.PAUSED, "paused", FREE)
-    return Transition(State.QUEUED, "drained", FREE, {"worker": job.lease_owner})
+    return Transition(State.QUEUED, "drained", {**FREE, "run_after": now}, {"worker": job.lease_owner})
 
 
 @_decide.register
@@ -338,7 +339,7 @@ def _settle(event: Settle, job: Job, now: datetime, rng: Random) -> Decision:
 def _unblock(event: Unblock, job: Job, now: datetime, rng: Random) -> Decision:
     if job.state is not State.BLOCKED:
         return Refused(f"the job is {job.state}")
-    return Transition(State.QUEUED, "unblocked", {"inputs": event.inputs}, event.inputs)
+    return Transition(State.QUEUED, "unblocked", {"inputs": event.inputs, "run_after": now}, event.inputs)
 
 
 @_decide.register
@@ -379,7 +380,7 @@ def _resume(event: Resume, job: Job, now: datetime, rng: Random) -> Decision:
     if job.state is not State.PAUSED:
         return Refused(f"only a paused job can be resumed: it is {job.state}")
     state = State.BLOCKED if job.inputs is None else State.QUEUED
-    return Transition(state, "resumed", FREE)
+    return Transition(state, "resumed", {**FREE, "run_after": now})
 
 
 @_decide.register

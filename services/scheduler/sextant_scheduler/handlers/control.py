@@ -123,17 +123,17 @@ def _place(conn: Connection, settings: SchedulerSettings, rng: Random) -> int:
     return len(placed)
 
 
-async def repair(control_: Control) -> int:
-    """Release expired leases and reservations, and wake retries that are due; the number of jobs changed."""
+async def repair(control_: Control) -> list[str]:
+    """Release expired leases and reservations, and wake retries that are due; the event of each job that changed."""
 
-    def work(conn: Connection) -> int:
+    def work(conn: Connection) -> list[str]:
         expired: list[tuple[UUID, Event]] = [(job_id, Expire()) for job_id in jobs.expired(conn, BATCH)]
         due: list[tuple[UUID, Event]] = [(job_id, Wake()) for job_id in control.due_retries(conn, BATCH)]
         decisions = [
             jobs.apply(conn, job_id, event, actor=ACTOR, rng=control_.rng)[1]
             for job_id, event in sorted([*expired, *due], key=lambda pair: pair[0])
         ]
-        return sum(isinstance(decision, Transition) for decision in decisions)
+        return [decision.event for decision in decisions if isinstance(decision, Transition)]
 
     return await control_.transact(work)
 

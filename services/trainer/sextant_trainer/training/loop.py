@@ -62,7 +62,8 @@ class Trainer:
         self._best_state = {name: value.clone() for name, value in self.model.state_dict().items()}
         self._curve: list[dict[str, float]] = []
         self._pause = False
-        self._done = self._resume()
+        self._done = 0
+        self._resume()
         self._schedule = build_schedule(self._optimizer, config, self._steps, self._done)
         self._began, self._reported, self._first = time.monotonic(), 0.0, self._done
         self._saved: list[int] = []
@@ -182,16 +183,16 @@ class Trainer:
             samples = self._done * self._plan.config.batch_size
             self._bench.checkpoint(path, step=self._done, samples=samples)
 
-    def _resume(self) -> int:
+    def _resume(self) -> None:
         resume = self._bench.order.resume
         if resume is None:
-            return 0
+            return
         extra = checkpoint.load(Path(resume.path), self.model, self._optimizer, self._extra())
         notes = json.loads(extra["notes"])
         self._curve = notes["curve"]
         self._best = Best(notes["best_epoch"], notes["best"])
         self._best_state = extra["best"]
-        return int(extra["done"])
+        self._done = int(extra["done"])
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

@@ -1,0 +1,93 @@
+"""What operators look at: metrics, status, and a stack that is up already."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import httpx
+
+from sextant.stack.processes import METRICS_PORTS_FROM, SERVICES
+from tests.e2e.conftest import Stack
+
+EXPECTED = {
+    "scheduler-api": ["sextant_api_requests_total", "sextant_api_request_seconds_bucket"],
+    "scheduler-control": ["sextant_jobs{", "sextant_outbox_lag_seconds", "sextant_repairs_total"],
+    "data-prep": ["sextant_queue_wait_seconds", "sextant_attempt_seconds"],
+    "exporter": ["sextant_queue_wait_seconds", "sextant_attempt_seconds"],
+    "trainer": ["sextant_train_step_seconds", "sextant_train_samples_per_second"],
+    "tuner": ["sextant_searches_open", "sextant_search_round_seconds_bucket"],
+    "inference": ["sextant_batch_rows", "sextant_inference_requests_total"],
+}
+
+
+def run(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The `sextant` command on the stack's home."""
+    command = [sys.executable, "-m", "sextant", *arguments]
+    environment = {**os.environ, "SEXTANT_HOME": str(stack.home)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_every_service_has_metrics_and_says_that_it_is_ready(stack: Stack) -> None:
+    stack.client.wait(stack.client.submit({"kind": "probe"}), timeout=30)
+    first = int(stack.url.rpartition(":")[2]) + METRICS_PORTS_FROM
+    for index, (name, _) in enumerate(SERVICES):
+        at = f"http://127.0.0.1:{first + index}"
+        assert httpx.get(f"{at}/healthz").status_code == 200
+        assert httpx.get(f"{at}/readyz").text == "ready\n", name
+        _await_metrics(f"{at}/metrics", EXPECTED[name])
+
+
+def _await_metrics(url: str, expected: list[str]) -> None:
+    # Some are read from the store, and that only now and then.
+    until = time.monotonic() + 15
+    while missing := [name for name in expected if name not in httpx.get(url).text]:
+        assert time.monotonic() < until, (url, missing)
+        time.sleep(0.2)
+
+
+def test_a_second_up_in_the_same_home_says_that_it_is_up(stack: Stack) -> None:
+    again = run(stack, "up", "--detach")
+    assert again.returncode == 5
+    assert "up" in again.stderr
+
+
+def test_status_names_every_process(stack: Stack) -> None:
+    status = run(stack, "status", "--json")
+    assert status.returncode == 0, status.stderr
+    names = {process["name"] for process in json.loads(status.stdout)["processes"]}
+    assert {"postgres", "valkey", "nats", *(name for name, _ in SERVICES)} <= names
+
+
+def test_a_job_is_followed_to_its_end_with_an_exit_code(stack: Stack) -> None:
+    file = stack.home / "probe.yaml"
+    file.write_text("kind: probe\noutcome: fail\n")
+    failed = run(stack, "submit", str(file), "--follow")
+    assert failed.returncode == 1, failed.stderr
+    file.write_text("kind: probe\n")
+    assert run(stack, "submit", str(file), "--follow").returncode == 0
+    file.write_text("kind: probe\nsleeps: 3\n")
+    refused = run(stack, "submit", str(file))
+    assert refused.returncode == 2
+    assert "sleeps" in refused.stderr
+
+
+def test_a_taken_port_is_named(stack: Stack) -> None:
+    port = stack.url.rpartition(":")[2]
+    environment = {**os.environ, "SEXTANT_HOME": str(stack.home / "second")}
+    command = [sys.executable, "-m", "sextant", "up", "--detach", "--port", port]
+    taken = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert taken.returncode == 2, taken.stderr
+    assert port in taken.stderr
+
+
+def test_a_secret_stands_in_no_log_and_in_no_command_line(stack: Stack) -> None:
+    secrets = json.loads((stack.home / "credentials.json").read_text())
+    logs = "".join(path.read_text(errors="replace") for path in (stack.home / "logs").rglob("*.log"))
+    commands = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    for name, secret in secrets.items():
+        assert str(secret) not in logs, name
+        assert str(secret) not in commands, name
