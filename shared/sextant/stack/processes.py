@@ -93,10 +93,9 @@ def environment(home: Home, credentials: Credentials, where: ServerUrls, options
         "SEXTANT_INFERENCE_PORT": str(options.port + 1),
         "SEXTANT_INFERENCE_URL": f"http://127.0.0.1:{options.port + 1}",
     }
-    if options.slots:
-        ours["SEXTANT_SLOTS"] = str(options.slots)
-    # One arena a process: idle services hold less memory.
-    return {**given, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **tuned, **ours}
+    chosen = {"SEXTANT_SLOTS": str(options.slots)} if options.slots else {}
+    # Two arenas a process: idle services hold less memory.
+    return {**given, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **ours, **tuned, **chosen}
 
 
 PASSED_ON = ("SEXTANT_ARTEFACTS_URL", "SEXTANT_LEASE_S", "SEXTANT_LOG_FORMAT", "SEXTANT_SLOTS")

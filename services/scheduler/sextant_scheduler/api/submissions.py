@@ -21,7 +21,7 @@ IN_FLIGHT = 3
 class Submissions:
     """Group commit: while transactions run, what arrives waits for the next. Nobody waits on a timer.
 
-    Two transactions at a time keep both sides busy: the database writes one group while the next one is read.
+    A few transactions at a time keep both sides busy: the database writes one group while the next one is read.
     """
 
     def __init__(self, engine: AsyncEngine, bus: Bus) -> None:
