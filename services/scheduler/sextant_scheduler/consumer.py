@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 REPAIR_EVERY_S = 1.0
 SWEEP_EVERY_S = 5.0
+OUTBOX_KEPT_S = 7 * 24 * 3600.0
+"""As long as the stream keeps the events."""
+TRIM_BATCH = 5000
 
 
 class ControlLoop:
@@ -92,6 +95,7 @@ class ControlLoop:
         if touched or changed:
             self._wake.set()
         if sweep:
+            await self._control.transact(lambda conn: store.trim_outbox(conn, OUTBOX_KEPT_S, TRIM_BATCH))
             await self._measure()
 
     async def _measure(self) -> None:

@@ -124,6 +124,18 @@ def test_what_was_published_and_not_marked_is_published_again_and_kept_once(
     assert len(asyncio.run(published(settings.nats_url, ids))) == 5
 
 
+def test_only_rows_that_were_published_long_ago_are_trimmed(database: Engine, settings: SchedulerSettings) -> None:
+    submit(database, 3)
+    together(settings, handlers.relay)
+    submit(database, 2)
+    with database.begin() as conn:
+        assert store.trim_outbox(conn, 60.0, 10) == 0
+        conn.execute(text("UPDATE outbox SET published_at = published_at - interval '1 hour'"))
+        assert store.trim_outbox(conn, 60.0, 2) == 2
+        assert store.trim_outbox(conn, 60.0, 10) == 1
+        assert store.outbox_lag(conn)[0] == 2
+
+
 def test_a_stream_that_refuses_leaves_the_events_in_the_outbox(database: Engine, settings: SchedulerSettings) -> None:
     submit(database, 3)
 

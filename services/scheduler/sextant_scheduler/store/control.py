@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_scheduler.domain.placement import Free, Waiting
@@ -31,6 +31,13 @@ def unpublished(conn: Connection, limit: int) -> Sequence[Row[*tuple[Any, ...]]]
 def mark_published(conn: Connection, ids: Sequence[int]) -> None:
     """Remember that JetStream has acknowledged these rows."""
     conn.execute(update(t.outbox).where(t.outbox.c.id.in_(ids)).values(published_at=func.clock_timestamp()))
+
+
+def trim_outbox(conn: Connection, kept_s: float, limit: int) -> int:
+    """Delete rows that were published longer ago; the number deleted. The audit log has the same events for ever."""
+    age = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, kept_s)
+    old = select(t.outbox.c.id).where(t.outbox.c.published_at < age).order_by(t.outbox.c.id).limit(limit)
+    return conn.execute(delete(t.outbox).where(t.outbox.c.id.in_(old))).rowcount
 
 
 def outbox_lag(conn: Connection) -> tuple[int, float]:
