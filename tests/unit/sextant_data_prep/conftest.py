@@ -1,0 +1,35 @@
+"""A workbench whose events go to a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sextant_shared.execution.workbench import Workbench, WorkOrder
+
+MakeBench = Callable[..., Workbench]
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+    """Makes the workbench of a `prepare` job: make_bench(upload=PATH or None, **spec)."""
+    opened: list[int] = []
+
+    def make(upload: Path | None = None, **spec: Any) -> Workbench:
+        directory = tmp_path / f"work-{len(opened)}"
+        (directory / "out").mkdir(parents=True)
+        inputs: dict[str, Any] = {}
+        if upload:
+            inputs["source"] = {"id": "u", "name": upload.name, "version": 1, "digest": "", "path": str(upload.parent)}
+            spec.setdefault("source", "upload://u")
+        order = WorkOrder(job_id="j", kind="prepare", name="job", fence=1, attempt=1, spec=spec, inputs=inputs)
+        opened.append(os.open(directory / "events", os.O_WRONLY | os.O_CREAT))
+        return Workbench(directory, order, opened[-1])
+
+    yield make
+    for descriptor in opened:
+        os.close(descriptor)
