@@ -1,0 +1,90 @@
+"""The model profile: what the planner knows of a model, block by block. Figures are per sample if nothing else is said."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from sextant_planner.record import Record
+
+Points = tuple[tuple[float, float], ...]
+"""(x, y) pairs by rising x, to be interpolated between and extended beyond along the last segment."""
+
+
+class TensorSplit(Record):
+    """How a block can be shared out by tensor parallelism. What is not split stands on every rank."""
+
+    limit: int = Field(ge=1, description="largest degree: heads, channels or groups; degrees must divide it")
+    parameters: float = Field(1.0, ge=0, le=1, description="share of the parameters that is split")
+    flops: float = Field(1.0, ge=0, le=1, description="share of the work that is split")
+    activations: float = Field(1.0, ge=0, le=1, description="share of the saved activations that is split")
+    reduce_bytes: float = Field(ge=0, description="bytes all-reduced in the forward pass, and again in the backward")
+    reductions: int = Field(1, ge=0, description="the number of all-reduces in each pass")
+    sequence: bool = Field(False, description="whether the rest can be split along the sequence (sequence parallel)")
+
+
+class ContextSplit(Record):
+    """How a block can be split along the sequence: by passing keys and values around a ring."""
+
+    limit: int = Field(ge=1, description="largest degree")
+    ring_bytes: float = Field(ge=0, description="keys and values of the whole sequence, one sample")
+
+
+class BlockProfile(Record):
+    """One block: the unit that pipeline stages, recomputation and sharding are planned in."""
+
+    name: str
+    kind: str = Field(description="blocks of one kind have the same figures")
+    parameters: int = Field(ge=0, description="numbers, not bytes")
+    forward_flops: float = Field(ge=0, description="multiply and add count as two")
+    memory_traffic_bytes: float = Field(
+        0.0, ge=0, description="read and written by operations that are not matrix products"
+    )
+    activation_bytes: float = Field(ge=0, description="saved for the backward pass, at the profile's precision")
+    output_bytes: float = Field(ge=0, description="handed to the next block, at the profile's precision")
+    buffer_bytes: float = Field(0.0, ge=0, description="running statistics and the like, a replica")
+    tensor: TensorSplit | None = Field(None, description="absent: every rank would hold the whole block")
+    context: ContextSplit | None = None
+    gemm_width: float = Field(0.0, ge=0, description="geometric mean of the sizes of its matrix products, one sample")
+    forward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
+    backward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
+
+
+class ModelProfile(Record):
+    """A model as a chain of blocks, in the order of the forward pass."""
+
+    name: str
+    blocks: tuple[BlockProfile, ...] = Field(min_length=1)
+    precision_bytes: int = Field(4, ge=1, le=8, description="of one number of an activation in this profile")
+    sequence: int = Field(1, ge=1, description="tokens a sample, for context parallelism and tokens a second")
+    batch_coupled: bool = Field(False, description="batch normalisation: the result depends on how a batch is parted")
+    optimizer_bytes: int = Field(8, ge=0, description="optimizer states a parameter: 8 for Adam's two moments")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [block.name for block in self.blocks]
+        if len(set(names)) != len(names):
+            raise ValueError("two blocks have the same name")
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """Of all blocks."""
+        return sum(block.parameters for block in self.blocks)
+
+    @property
+    def forward_flops(self) -> float:
+        """Of one sample through all blocks."""
+        return sum(block.forward_flops for block in self.blocks)
+
+
+def interpolate(points: Points, x: float) -> float:
+    """Piecewise linear through `points`, and on along the first and last segments; never under 0."""
+    if len(points) == 1:
+        return points[0][1] * (x / points[0][0] if points[0][0] else 1.0)
+    high = 1
+    while high < len(points) - 1 and points[high][0] < x:
+        high += 1
+    (x0, y0), (x1, y1) = points[high - 1], points[high]
+    return max(0.0, y0 + (y1 - y0) * (x - x0) / (x1 - x0))
