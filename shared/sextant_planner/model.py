@@ -1,8 +1,8 @@
-"""The model profile: what the planner knows of a model, block by block. Figures are per sample if nothing else is said."""
+"""The model profile: what the planner knows of a model, block by block, in figures a sample."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,6 @@ class TensorSplit(Record):
 
     limit: int = Field(ge=1, description="largest degree: heads, channels or groups; degrees must divide it")
     parameters: float = Field(1.0, ge=0, le=1, description="share of the parameters that is split")
-    flops: float = Field(1.0, ge=0, le=1, description="share of the work that is split")
     activations: float = Field(1.0, ge=0, le=1, description="share of the saved activations that is split")
     reduce_bytes: float = Field(ge=0, description="bytes all-reduced in the forward pass, and again in the backward")
     reductions: int = Field(1, ge=0, description="the number of all-reduces in each pass")
@@ -31,24 +30,48 @@ class ContextSplit(Record):
     ring_bytes: float = Field(ge=0, description="keys and values of the whole sequence, one sample")
 
 
+class MatrixProduct(Record):
+    """Products (rows x inner) by (inner x columns), as many as `count` a sample."""
+
+    rows: float = Field(
+        gt=0, description="a sample; more samples make more rows, or more products where count is over 0"
+    )
+    columns: float = Field(gt=0)
+    inner: float = Field(gt=0)
+    count: float = Field(0.0, ge=0, description="products a sample, as in attention; 0: one product for all samples")
+    split: Literal["columns", "inner", "count", "none"] = Field("none", description="what tensor parallelism divides")
+    weight: bool = Field(True, description="whether one factor is a parameter, so that its gradient is accumulated")
+
+    @property
+    def flops(self) -> float:
+        """Of one sample's forward pass."""
+        return 2 * self.rows * self.columns * self.inner * max(1.0, self.count)
+
+
 class BlockProfile(Record):
     """One block: the unit that pipeline stages, recomputation and sharding are planned in."""
 
     name: str
     kind: str = Field(description="blocks of one kind have the same figures")
     parameters: int = Field(ge=0, description="numbers, not bytes")
-    forward_flops: float = Field(ge=0, description="multiply and add count as two")
-    memory_traffic_bytes: float = Field(
-        0.0, ge=0, description="read and written by operations that are not matrix products"
-    )
+    products: tuple[MatrixProduct, ...] = Field((), description="the matrix products of the forward pass")
+    traffic_bytes: float = Field(0.0, ge=0, description="read and written by the other operations, split by tp")
+    shared_traffic_bytes: float = Field(0.0, ge=0, description="the same, split by sequence parallelism alone")
+    core_traffic_bytes: float = Field(0.0, ge=0, description="of attention between its two products, split by tp")
+    core_recomputed: bool = Field(False, description="the backward pass computes attention's core again")
     activation_bytes: float = Field(ge=0, description="saved for the backward pass, at the profile's precision")
     output_bytes: float = Field(ge=0, description="handed to the next block, at the profile's precision")
     buffer_bytes: float = Field(0.0, ge=0, description="running statistics and the like, a replica")
     tensor: TensorSplit | None = Field(None, description="absent: every rank would hold the whole block")
     context: ContextSplit | None = None
-    gemm_width: float = Field(0.0, ge=0, description="geometric mean of the sizes of its matrix products, one sample")
+    operations: int = Field(10, ge=0, description="kernels of the forward pass that are not matrix products")
     forward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
     backward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
+
+    @property
+    def forward_flops(self) -> float:
+        """Of one sample, matrix products alone."""
+        return sum(product.flops for product in self.products)
 
 
 class ModelProfile(Record):

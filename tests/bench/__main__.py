@@ -14,6 +14,8 @@ BENCHES = {
     "submit": "tests.bench.submit",
     "dispatch": "tests.bench.dispatch",
     "train-start": "tests.bench.train_start",
+    "plan-published": "tests.bench.plan_published",
+    "plan-speed": "tests.bench.plan_speed",
 }
 
 

@@ -1,0 +1,1 @@
+"""What a plan costs: time and memory of a step, from the profiles alone."""

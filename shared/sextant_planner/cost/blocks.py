@@ -1,0 +1,116 @@
+"""The time of one block's passes on one rank: compute, and the communication inside the block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sextant_planner.cluster import Cluster, Collective, Device
+from sextant_planner.cost.collectives import collective_s
+from sextant_planner.cost.products import BACKWARD_TRAFFIC, CORE_BACKWARD_TRAFFIC, Arithmetic
+from sextant_planner.model import BlockProfile, interpolate
+from sextant_planner.plan import Precision
+from sextant_planner.runtime import RuntimeTraits
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Seconds of one micro-batch in one block; communication stands apart, and is not in the compute."""
+
+    forward: float
+    backward: float
+    forward_comm: float
+    backward_comm: float
+    weight: float
+    """The part of `backward` that computes weight gradients, which nothing waits for."""
+
+    def recomputed(self) -> Passes:
+        """With the forward pass run again before the backward pass."""
+        comm = self.backward_comm + self.forward_comm
+        return Passes(self.forward, self.backward + self.forward, self.forward_comm, comm, self.weight)
+
+    def slowed(self, factor: float) -> Passes:
+        """On a rank that computes `factor` times as slowly."""
+        return Passes(
+            self.forward * factor, self.backward * factor, self.forward_comm, self.backward_comm, self.weight * factor
+        )
+
+
+@dataclass(frozen=True)
+class BlockCosts:
+    """Prices blocks on one kind of device of a cluster."""
+
+    cluster: Cluster
+    device: Device
+    precision: Precision
+    traits: RuntimeTraits
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic:
+        """The device's times."""
+        return Arithmetic(self.device, self.precision)
+
+    def passes(self, block: BlockProfile, samples: float, tp: int, cp: int, *, sequence_parallel: bool) -> Passes:
+        """`samples` of one micro-batch through `block`, which `tp` ranks share, and `cp` the sequence of."""
+        split = tp if block.tensor is not None else 1
+        if self.device.name in block.forward_s and self.device.name in block.backward_s:
+            forward, backward, weight = self._measured(block, samples / cp, split)
+        else:
+            forward, backward, weight = self._computed(block, samples / cp, split, sequence_parallel)
+        forward_comm, backward_comm = self._tensor_comm(block, samples / cp, split, sequence_parallel)
+        hidden = weight * self.traits.tensor_overlap
+        ring = self._ring(block, samples, tp, cp)
+        return Passes(forward, backward, forward_comm + ring, max(0.0, backward_comm - hidden) + 2 * ring, weight)
+
+    def _measured(self, block: BlockProfile, samples: float, tp: int) -> tuple[float, float, float]:
+        share = 1.0
+        if tp > 1 and block.forward_flops:
+            kept = sum(product.flops for product in block.products if product.split == "none")
+            share = (kept + (block.forward_flops - kept) / tp) / block.forward_flops
+        elif tp > 1:
+            share = 1 / tp
+        forward = interpolate(block.forward_s[self.device.name], samples) * share
+        backward = interpolate(block.backward_s[self.device.name], samples) * share
+        return forward, backward, backward / 2
+
+    def _computed(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float, float]:
+        time = self.arithmetic
+        traits = self.traits
+        moved = samples * (block.traffic_bytes / tp + block.shared_traffic_bytes / (tp if sp else 1))
+        core_moved = samples * block.core_traffic_bytes / tp
+        products = [p for p in block.products if p.weight]
+        core = [p for p in block.products if not p.weight]
+        starting = time.operations_s(block.operations)
+        core_forward = sum(time.forward_s(p, samples, tp) for p in core) + time.move_s(core_moved)
+        forward = sum(time.forward_s(p, samples, tp) for p in products) + time.move_s(moved) + core_forward + starting
+        fused = traits.fused_accumulation
+        weight = sum(time.weight_gradient_s(p, samples, tp, fused=fused) for p in products)
+        inputs = sum(time.input_gradient_s(p, samples, tp) for p in products)
+        core_backward = sum(
+            time.input_gradient_s(p, samples, tp) + time.weight_gradient_s(p, samples, tp, fused=False) for p in core
+        )
+        core_backward += CORE_BACKWARD_TRAFFIC * time.move_s(core_moved)
+        backward = inputs + weight + BACKWARD_TRAFFIC * time.move_s(moved) + core_backward + starting
+        return forward, backward + (core_forward if block.core_recomputed else 0.0), weight
+
+    def accumulation_s(self, block: BlockProfile, tp: int) -> float:
+        """Adding the gradients of one micro-batch to those before it."""
+        if self.traits.fused_accumulation or not self.device.multiprocessors:
+            return 0.0
+        split = block.tensor.parameters if block.tensor else 0.0
+        held = block.parameters * (1 - split + split / tp)
+        return self.arithmetic.move_s(held * self.traits.accumulation_bytes)
+
+    def _tensor_comm(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float]:
+        if tp == 1 or block.tensor is None or not block.tensor.reductions:
+            return 0.0, 0.0
+        count = block.tensor.reductions
+        each = samples * block.tensor.reduce_bytes / count
+        once = count * collective_s(self.cluster, Collective.ALL_REDUCE, each, tp, 1)
+        return once, once * (1 + self.traits.sequence_extra if sp else 1.0)
+
+    def _ring(self, block: BlockProfile, samples: float, tp: int, cp: int) -> float:
+        if cp == 1 or block.context is None:
+            return 0.0
+        held = samples * block.context.ring_bytes / (tp if block.tensor else 1)
+        return collective_s(self.cluster, Collective.ALL_GATHER, held, cp, tp)

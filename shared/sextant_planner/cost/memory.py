@@ -1,0 +1,100 @@
+"""The memory of a rank: states, gathered parameters, gradients, activations in flight, and what recomputation needs.
+
+States follow ZeRO's accounting (Rajbhandari et al., 2020) as FSDP2 holds them: float32 master parameters, float32
+gradients, and the optimizer's moments; computing in bfloat16 adds a copy of what is gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from sextant_planner.cost.schedules import in_flight
+from sextant_planner.model import BlockProfile, ModelProfile
+from sextant_planner.plan import ParallelPlan, Precision, Sharding
+from sextant_planner.record import Record
+
+
+class Memory(Record):
+    """Bytes of one rank at its fullest moment."""
+
+    parameters: float = Field(0.0, ge=0)
+    gathered: float = Field(0.0, ge=0, description="parameters of other ranks, and copies to compute in")
+    gradients: float = Field(0.0, ge=0)
+    optimizer: float = Field(0.0, ge=0)
+    activations: float = Field(0.0, ge=0)
+    recomputation: float = Field(0.0, ge=0, description="the activations of one block while it is computed again")
+    buffers: float = Field(0.0, ge=0)
+
+    @property
+    def total(self) -> float:
+        """Of all parts."""
+        parts = (self.parameters, self.gathered, self.gradients, self.optimizer)
+        return sum(parts) + self.activations + self.recomputation + self.buffers
+
+
+@dataclass(frozen=True)
+class MemoryCosts:
+    """Prices the memory of pipeline ranks under one plan."""
+
+    model: ModelProfile
+    plan: ParallelPlan
+
+    def of_rank(self, rank: int, chunks: Sequence[Sequence[int]], samples: float) -> Memory:
+        """Pipeline rank `rank` that holds the blocks of `chunks` (by index), with `samples` a micro-batch."""
+        plan = self.plan
+        blocks = [self.model.blocks[index] for chunk in chunks for index in chunk]
+        held = in_flight(plan.schedule, plan.pp, rank, plan.virtual_stages, plan.microbatches) if plan.pp > 1 else 1.0
+        kept, again = self._activations(chunks, samples)
+        states = self._states(blocks)
+        return states.model_copy(update={"activations": kept * held, "recomputation": again})
+
+    def _states(self, blocks: Sequence[BlockProfile]) -> Memory:
+        plan = self.plan
+        numbers = [self._held(block) for block in blocks]
+        total, largest = sum(numbers), max(numbers, default=0.0)
+        shard = plan.dp_shard
+        parameters, gradients = 4 * total / shard, 4 * total / shard
+        optimizer = self.model.optimizer_bytes * total / shard
+        copy = plan.precision.bytes if plan.precision is not Precision.FLOAT32 or shard > 1 else 0
+        gathered = copy * total
+        if plan.sharding is Sharding.ZERO3:
+            # The block that computes and the one that is fetched ahead of it.
+            gathered = copy * min(total, 2 * largest)
+            gradients += 4 * largest
+        elif plan.sharding is Sharding.ZERO1:
+            gradients = 4 * total
+        elif plan.sharding is Sharding.ZERO2:
+            gradients += 4 * largest
+        return Memory(
+            parameters=parameters,
+            gathered=gathered,
+            gradients=gradients,
+            optimizer=0.0 if plan.offload_optimizer else optimizer,
+            buffers=sum(block.buffer_bytes for block in blocks),
+        )
+
+    def _held(self, block: BlockProfile) -> float:
+        """Parameters of a block on one tensor-parallel rank."""
+        split = block.tensor.parameters if block.tensor else 0.0
+        return block.parameters * (1 - split + split / self.plan.tp)
+
+    def _activations(self, chunks: Sequence[Sequence[int]], samples: float) -> tuple[float, float]:
+        """Bytes of one micro-batch that are kept, and those of the largest block that is computed again."""
+        plan, blocks = self.plan, self.model.blocks
+        scale = plan.precision.bytes / self.model.precision_bytes * samples / plan.cp
+        kept = again = 0.0
+        for index in (index for chunk in chunks for index in chunk):
+            block = blocks[index]
+            share = block.tensor.activations if block.tensor else 0.0
+            rest = (1 - share) / (plan.tp if plan.sequence_parallel and block.tensor else 1)
+            full = block.activation_bytes * (rest + share / plan.tp) * scale
+            if plan.recompute and plan.recompute[index]:
+                arriving = blocks[index - 1].output_bytes if index else block.output_bytes
+                kept += min(full, arriving * scale / (plan.tp if plan.sequence_parallel else 1))
+                again = max(again, full)
+            else:
+                kept += full
+        return kept, again

@@ -1,0 +1,40 @@
+"""What a training runtime does and does not do: the part of a step's cost that is software."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sextant_planner.record import Record
+
+
+class RuntimeTraits(Record):
+    """How a runtime runs a plan. The defaults are those of this project's engine on torch."""
+
+    fused_accumulation: bool = Field(False, description="weight gradients are added up inside the matrix product")
+    accumulation_bytes: float = Field(
+        8.0, description="moved a parameter and micro-batch to add up gradients otherwise"
+    )
+    gradient_bytes: int = Field(4, description="of one number in the reduction over data-parallel ranks")
+    optimizer_traffic_bytes: float = Field(32.0, description="moved a parameter in the optimizer's step")
+    tensor_overlap: float = Field(
+        0.0, ge=0, le=1, description="share of weight-gradient time that hides tp's reductions"
+    )
+    sequence_extra: float = Field(
+        0.5, description="more tp communication in the backward pass, under sequence parallel"
+    )
+    data_overlap: float = Field(
+        0.9, ge=0, le=1, description="share of the reduction over dp that the backward pass hides"
+    )
+    sharded_sends: bool = Field(False, description="each tp rank sends its part to the next stage, gathered there")
+    blocking_sends: bool = Field(True, description="a stage computes nothing while it sends or receives")
+
+
+MEGATRON_2021 = RuntimeTraits(
+    accumulation_bytes=8.0, gradient_bytes=2, optimizer_traffic_bytes=30.0, sharded_sends=True
+)
+"""Megatron-LM as in Narayanan et al., SC21: no fused accumulation; scatter/gather sends (section 4.1)."""
+
+MEGATRON_2022 = RuntimeTraits(
+    fused_accumulation=True, gradient_bytes=2, optimizer_traffic_bytes=30.0, tensor_overlap=1.0, sharded_sends=True
+)
+"""Megatron-LM as in Korthikanti et al., 2022: accumulation inside the product, reductions behind weight gradients."""
