@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -16,6 +18,11 @@ MAX_BYTES = 64 * 2**30
 MAX_RATIO = 200
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK = 1 << 20
+UNREADABLE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, NotImplementedError),
+)
+"""What the libraries raise for damage, passwords, and compression that they do not know."""
 
 
 def is_archive(path: Path) -> bool:
@@ -35,7 +42,7 @@ def unpack(archive: Path, target: Path) -> Path:
                 raise InvalidInput(f"the archive holds {name[:80]!r} twice, or over {MAX_FILES} files", field="source")
             seen.add(where)
             written = _write(target / where, stream, written, limit)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(
             f"the archive cannot be read: {error}", field="source", accepted=", ".join(SUFFIXES)
         ) from None

@@ -10,11 +10,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
+from sextant_data_prep.domain.texts import is_storable
 from sextant_shared.errors import InvalidInput
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_SIDE = 256
 MAX_PIXELS = 64_000_000
+DEEP = ("I;16", "I;16L", "I;16B", "I")
+"""Modes of grey images with 16 bits a pixel."""
 
 
 def read(root: Path) -> Samples:
@@ -27,6 +30,9 @@ def read(root: Path) -> Samples:
     quarantine = Quarantine()
     images: list[tuple[int, Image.Image, str]] = []
     for number, path in enumerate(files):
+        if not is_storable(path.parent.name):
+            quarantine.add(number, "its class name is not UTF-8")
+            continue
         try:
             images.append((number, _decode(path), path.parent.name))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -46,7 +52,10 @@ def _decode(path: Path) -> Image.Image:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError("too many pixels")
         upright = ImageOps.exif_transpose(opened)
-        return upright.convert("L" if upright.mode in ("1", "L", "I;16", "I") else "RGB")
+        if upright.mode in DEEP:
+            # Pillow's own conversion cuts off what is over 255.
+            return Image.fromarray((np.asarray(upright, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+        return upright.convert("L" if upright.mode in ("1", "L") else "RGB")
 
 
 def _common_size(images: list[Image.Image]) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
+from sextant_data_prep.domain.texts import is_storable
 from sextant_shared.errors import InvalidInput
 
 MAX_COLUMNS = 10_000
@@ -25,6 +27,8 @@ def read(path: Path, task: str, target: str | None, text: str | None) -> Samples
     frame = _csv(path, quarantine) if path.suffix.lower() == ".csv" else _json_lines(path, quarantine)
     target = _column(frame, target, "target")
     labelled = _drop(frame, frame[target].is_null() | (frame[target] == ""), "the label is missing", quarantine)
+    if labelled.is_empty():
+        quarantine.check(len(quarantine.rows), 0.0)
     if task == "text-classification":
         return _text(labelled, target, _column(frame, text, "text"), quarantine)
     return _table(labelled, target, quarantine)
@@ -32,46 +36,59 @@ def read(path: Path, task: str, target: str | None, text: str | None) -> Samples
 
 def _csv(path: Path, quarantine: Quarantine) -> pl.DataFrame:
     lines = _decode(path, quarantine)
-    header = lines[0][1] if lines else ""
-    columns = header.count(",") + 1
-    if not header.strip():
-        raise InvalidInput("the file is empty", field="source")
-    if columns > MAX_COLUMNS:
-        raise InvalidInput(f"{columns} columns; at most {MAX_COLUMNS} are accepted", field="source")
-    names = pl.read_csv(io.StringIO(header + "\n"), infer_schema=False).columns
-    good, numbers = [header], []
+    names = _header(lines, quarantine)
+    rows: list[list[str | None]] = []
+    numbers: list[int] = []
     for number, line in lines[1:]:
-        # A row is parsed alone only where its commas do not tell: a quoted comma, or a fault.
-        if line.count(",") != columns - 1 and not _fits(line, len(names)):
+        fields = _fields(line)
+        if fields is None or len(fields) != len(names):
             quarantine.add(number, f"does not have {len(names)} columns")
         else:
-            good.append(line)
+            rows.append([field or None for field in fields])
             numbers.append(number)
-    frame = pl.read_csv(io.StringIO("\n".join(good) + "\n"), infer_schema=False)
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
     return frame.with_columns(pl.Series(ROW, numbers, pl.Int64))
 
 
-def _fits(line: str, columns: int) -> bool:
+def _header(lines: list[tuple[int, str]], quarantine: Quarantine) -> list[str]:
+    if quarantine.rows and quarantine.rows[0][0] == 1:
+        raise InvalidInput(f"the header {quarantine.rows[0][1]}", field="source", accepted="a file in UTF-8")
+    names = _fields(lines[0][1]) if lines else None
+    if not names:
+        raise InvalidInput("the file is empty, or its header is no CSV", field="source")
+    if len(names) > MAX_COLUMNS:
+        raise InvalidInput(f"{len(names)} columns; at most {MAX_COLUMNS} are accepted", field="source")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InvalidInput(f"the column {min(twice)[:80]!r} stands twice", field="source", accepted="unique names")
+    return names
+
+
+def _fields(line: str) -> list[str] | None:
+    """The fields of one line, or None where its quotes do not close or stand where none may."""
+    if '"' not in line:
+        return line.split(",")
     try:
-        return pl.read_csv(io.StringIO(line + "\n"), has_header=False, infer_schema=False).width == columns
-    except pl.exceptions.PolarsError:
-        return False
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return None
 
 
 def _json_lines(path: Path, quarantine: Quarantine) -> pl.DataFrame:
-    import json
-
     rows: list[dict[str, str | None]] = []
     for number, line in _decode(path, quarantine):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             quarantine.add(number, "is no JSON")
             continue
         if not isinstance(value, dict) or any(isinstance(v, dict | list) for v in value.values()):
             quarantine.add(number, "is no flat JSON object")
             continue
-        rows.append({**{k: None if v is None else str(v) for k, v in value.items()}, ROW: str(number)})
+        row = {k: None if v is None else str(v) for k, v in value.items()}
+        if not all(is_storable(text) for pair in row.items() for text in pair if text):
+            quarantine.add(number, "holds NUL or half of a surrogate pair")
+            continue
+        rows.append({**row, ROW: str(number)})
     if not rows:
         raise InvalidInput("the file holds no JSON object", field="source", accepted="one JSON object a line")
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -81,7 +98,7 @@ def _json_lines(path: Path, quarantine: Quarantine) -> pl.DataFrame:
 
 
 def _decode(path: Path, quarantine: Quarantine) -> list[tuple[int, str]]:
-    """The lines that are valid UTF-8, with their numbers from 1 on."""
+    """The lines that are UTF-8 and can be stored, with their numbers from 1 on."""
     lines: list[tuple[int, str]] = []
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
@@ -90,7 +107,9 @@ def _decode(path: Path, quarantine: Quarantine) -> list[tuple[int, str]]:
             except UnicodeDecodeError:
                 quarantine.add(number, "is not UTF-8")
                 continue
-            if line.strip():
+            if not is_storable(line):
+                quarantine.add(number, "holds NUL")
+            elif line.strip():
                 lines.append((number, line))
     return lines
 

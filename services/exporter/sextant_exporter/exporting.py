@@ -136,6 +136,8 @@ def check_parity(served: Served, about: dict[str, Any], onnx_file: Path) -> Pari
         with torch.no_grad():
             expected = served(torch.from_numpy(values)).numpy()
         got = session.run(["logits"], {"input": values})[0]
+        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            raise WorkFailed("the model answers NaN or infinity: its weights are broken, or too large for float32")
         worst = max(worst, float(np.abs(got - expected).max()))
         disagreements += int((got.argmax(1) != expected.argmax(1)).sum())
     return Parity(worst, disagreements, sum(BATCHES))

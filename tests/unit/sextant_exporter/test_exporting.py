@@ -134,7 +134,6 @@ def test_the_gate_counts_every_row_that_is_called_otherwise(exported: Any, tmp_p
     assert parity.disagreements == (called != 0).sum() > 0
 
 
-@pytest.mark.xfail(strict=True, reason="max() of a number and NaN is the number: the gate sees no difference")
 def test_a_model_that_answers_nan_is_refused(
     exported: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

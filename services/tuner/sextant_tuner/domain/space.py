@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna import distributions as d
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from sextant_shared.contracts.specs import Choice, FloatRange, IntRange, SearchRange, TrainConfig, TuneSpec
 from sextant_shared.errors import InvalidInput
@@ -44,7 +44,7 @@ def _distribution(value: SearchRange) -> d.BaseDistribution:
 
 
 def config_of(spec: TuneSpec, point: Mapping[str, Any]) -> TrainConfig:
-    """The full config of a trial at `point`. Raises InvalidInput where the model does not take it."""
+    """The full config of a trial at `point`. Raises InvalidInput where the model or the training does not take it."""
     settings = {k.removeprefix(MODEL): v for k, v in point.items() if k.startswith(MODEL)}
     fields = {k: v for k, v in point.items() if not k.startswith(MODEL)}
     model = {**spec.model.config, **spec.config.model, **settings}
@@ -52,4 +52,9 @@ def config_of(spec: TuneSpec, point: Mapping[str, Any]) -> TrainConfig:
         check(spec.model.zoo, model)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
-    return TrainConfig.model_validate({**spec.config.model_dump(), **fields, "model": model})
+    try:
+        return TrainConfig.model_validate({**spec.config.model_dump(), **fields, "model": model})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise InvalidInput(f"{name}: {first['msg']} (given {first['input']!r})", field=f"space.{name}") from None
