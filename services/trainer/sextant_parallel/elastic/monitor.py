@@ -1,0 +1,64 @@
+"""What every rank takes for its steps, known to all: windows of measurements, gathered now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from sextant_planner.rebalancing import Window
+
+
+class Monitor:
+    """Measures this rank's compute, and exchanges means with the others every `every` steps.
+
+    Two numbers a rank and window: the cost is one small collective.
+    """
+
+    def __init__(self, samples: float, every: int = 10, group: dist.ProcessGroup | None = None) -> None:
+        """`samples`: what this rank computes a step."""
+        self._samples, self._every, self._group = samples, every, group
+        self._compute = self._step = 0.0
+        self._count = 0
+        self._began: float | None = None
+        self.windows: list[Window] = []
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around what this rank computes by itself; waiting for others stays outside."""
+        began = time.perf_counter()
+        yield
+        self._compute += time.perf_counter() - began
+
+    def ended_step(self) -> Window | None:
+        """Call at the end of each step, on every rank; the window that it completes, if any."""
+        now = time.perf_counter()
+        if self._began is not None:
+            self._step += now - self._began
+            self._count += 1
+        else:
+            # The first step warms everything up and does not count.
+            self._compute = 0.0
+        self._began = now
+        if self._count < self._every:
+            return None
+        window = self._gather(self._compute / self._count, self._step / self._count)
+        self.windows.append(window)
+        self._compute = self._step = 0.0
+        self._count = 0
+        return window
+
+    def _gather(self, compute_s: float, step_s: float) -> Window:
+        mine = torch.tensor([compute_s, step_s, self._samples], dtype=torch.float64)
+        if not dist.is_initialized():
+            return Window(compute_s=(compute_s,), samples=(self._samples,), step_s=step_s)
+        all_ = [torch.zeros_like(mine) for _ in range(dist.get_world_size(self._group))]
+        dist.all_gather(all_, mine, group=self._group)
+        return Window(
+            compute_s=tuple(float(each[0]) for each in all_),
+            samples=tuple(float(each[2]) for each in all_),
+            step_s=max(float(each[1]) for each in all_),
+        )
