@@ -18,7 +18,8 @@ class TensorSplit(Record):
     limit: int = Field(ge=1, description="largest degree: heads, channels or groups; degrees must divide it")
     parameters: float = Field(1.0, ge=0, le=1, description="share of the parameters that is split")
     activations: float = Field(1.0, ge=0, le=1, description="share of the saved activations that is split")
-    reduce_bytes: float = Field(ge=0, description="bytes all-reduced in the forward pass, and again in the backward")
+    reduce_bytes: float = Field(ge=0, description="bytes all-reduced in the forward pass")
+    reduce_bytes_backward: float | None = Field(None, ge=0, description="in the backward pass; None: as many")
     reductions: int = Field(1, ge=0, description="the number of all-reduces in each pass")
     sequence: bool = Field(False, description="whether the rest can be split along the sequence (sequence parallel)")
 

@@ -104,10 +104,15 @@ class BlockCosts:
     def _tensor_comm(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float]:
         if tp == 1 or block.tensor is None or not block.tensor.reductions:
             return 0.0, 0.0
-        count = block.tensor.reductions
-        each = samples * block.tensor.reduce_bytes / count
-        once = count * collective_s(self.cluster, Collective.ALL_REDUCE, each, tp, 1)
-        return once, once * (1 + self.traits.sequence_extra if sp else 1.0)
+        split = block.tensor
+        forward = self._reduce_s(samples * split.reduce_bytes, split.reductions, tp)
+        backward = forward
+        if split.reduce_bytes_backward is not None:
+            backward = self._reduce_s(samples * split.reduce_bytes_backward, split.reductions, tp)
+        return forward, backward * (1 + self.traits.sequence_extra if sp else 1.0)
+
+    def _reduce_s(self, count: float, times: int, tp: int) -> float:
+        return times * collective_s(self.cluster, Collective.ALL_REDUCE, count / times, tp, 1)
 
     def _ring(self, block: BlockProfile, samples: float, tp: int, cp: int) -> float:
         if cp == 1 or block.context is None:

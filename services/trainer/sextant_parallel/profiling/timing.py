@@ -1,0 +1,103 @@
+"""How long the blocks of a model take on the device at hand: forward and backward, at a few micro-batch sizes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from sextant_parallel.profiling.chain import Carry, blocks_of, run_block, tensors_of
+from sextant_planner.model import ModelProfile, Points
+
+T = TypeVar("T")
+
+
+def with_times(
+    profile: ModelProfile,
+    model: nn.Module,
+    sample: Carry,
+    device_name: str,
+    *,
+    sizes: Sequence[int] = (1, 2, 4),
+    repeats: int = 5,
+) -> ModelProfile:
+    """`profile` with the times of the model's blocks under `device_name`.
+
+    The model runs where its parameters are, in training mode; it keeps its mode, and its gradients are cleared.
+    `sample` has a batch of any size: its first item is repeated. Times are medians of `repeats`, after one warm-up.
+    """
+    training = model.training
+    model.train()
+    measured: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {}
+    for size in sizes:
+        carry = _repeated(sample, size)
+        for name, block in blocks_of(model).items():
+            forward, backward, carry = _block(block, carry, repeats)
+            points = measured.setdefault(name, ([], []))
+            points[0].append((float(size), forward))
+            points[1].append((float(size), backward))
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+    blocks = tuple(
+        block.model_copy(
+            update={
+                "forward_s": {**block.forward_s, device_name: _rising(measured[block.name][0])},
+                "backward_s": {**block.backward_s, device_name: _rising(measured[block.name][1])},
+            }
+        )
+        for block in profile.blocks
+    )
+    return profile.model_copy(update={"blocks": blocks})
+
+
+def _block(block: nn.Module, carry: Carry, repeats: int) -> tuple[float, float, Carry]:
+    forwards, backwards = [], []
+    result = carry
+    for number in range(repeats + 1):
+        given = _leaves(carry)
+        forward, made = _timed(lambda given=given: run_block(block, given))  # type: ignore[misc]
+        result = made
+        wanted = [tensor for tensor in tensors_of(result) if tensor.requires_grad]
+        ones = [torch.ones_like(tensor) for tensor in wanted]
+        backward, _ = _timed(lambda w=wanted, o=ones: torch.autograd.backward(w, o) if w else None)  # type: ignore[misc]
+        if number:
+            forwards.append(forward)
+            backwards.append(backward)
+    return statistics.median(forwards), statistics.median(backwards), _detached(result)
+
+
+def _timed(action: Callable[[], T]) -> tuple[float, T]:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    made = action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, made
+
+
+def _repeated(sample: Carry, size: int) -> Carry:
+    made = tuple(t[:1].expand(size, *t.shape[1:]).contiguous() for t in tensors_of(sample))
+    return made if isinstance(sample, tuple) else made[0]
+
+
+def _leaves(carry: Carry) -> Carry:
+    made = tuple(t.detach().requires_grad_(t.is_floating_point()) for t in tensors_of(carry))
+    return made if isinstance(carry, tuple) else made[0]
+
+
+def _detached(carry: Carry) -> Carry:
+    made = tuple(t.detach() for t in tensors_of(carry))
+    return made if isinstance(carry, tuple) else made[0]
+
+
+def _rising(points: list[tuple[float, float]]) -> Points:
+    """Noise must not make a larger batch look faster: the planner goes on along the last segment."""
+    made: list[tuple[float, float]] = []
+    for size, seconds in points:
+        made.append((size, max(seconds, made[-1][1] if made else 0.0)))
+    return tuple(made)
