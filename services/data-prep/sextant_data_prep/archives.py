@@ -5,11 +5,11 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from sextant_data_prep.damage import Damaged, decoding
 from sextant_shared.artefacts import safe_path
 from sextant_shared.errors import InvalidInput
 
@@ -18,11 +18,8 @@ MAX_BYTES = 64 * 2**30
 MAX_RATIO = 200
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK = 1 << 20
-UNREADABLE = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, OSError, RuntimeError, NotImplementedError),
-)
-"""What the libraries raise for damage, passwords, and compression that they do not know."""
+TAIL = 1 << 20
+"""How far behind the last file of a tar is looked for what does not belong there."""
 
 
 def is_archive(path: Path) -> bool:
@@ -32,42 +29,56 @@ def is_archive(path: Path) -> bool:
 
 def unpack(archive: Path, target: Path) -> Path:
     """Unpack all regular files below `target`. Raises InvalidInput for anything that should not be in an archive."""
-    limit = min(MAX_BYTES, max(MAX_RATIO * archive.stat().st_size, 1 << 20))
-    seen: set[str] = set()
-    written = 0
     try:
-        for name, stream in _members(archive):
-            where = str(safe_path(name))
-            if where in seen or len(seen) >= MAX_FILES:
-                raise InvalidInput(f"the archive holds {name[:80]!r} twice, or over {MAX_FILES} files", field="source")
-            seen.add(where)
-            written = _write(target / where, stream, written, limit)
-    except UNREADABLE as error:
+        with decoding(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError):
+            _unpack(archive, target)
+    except Damaged as error:
         raise InvalidInput(
             f"the archive cannot be read: {error}", field="source", accepted=", ".join(SUFFIXES)
         ) from None
     return target
 
 
+def _unpack(archive: Path, target: Path) -> None:
+    limit = min(MAX_BYTES, max(MAX_RATIO * archive.stat().st_size, 1 << 20))
+    seen: set[str] = set()
+    written = 0
+    for name, stream in _members(archive):
+        where = str(safe_path(name))
+        if where in seen or len(seen) >= MAX_FILES:
+            raise InvalidInput(f"the archive holds {name[:80]!r} twice, or over {MAX_FILES} files", field="source")
+        seen.add(where)
+        written = _write(target / where, stream, written, limit)
+
+
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as packed:
-            for info in packed.infolist():
-                if (info.external_attr >> 16) & 0o170000 == 0o120000:
-                    raise InvalidInput(f"the archive holds a link: {info.filename[:80]!r}", field="source")
-                if not info.is_dir():
-                    with packed.open(info) as stream:
-                        yield info.filename, stream
-        return
+    return _of_zip(archive) if archive.name.lower().endswith(".zip") else _of_tar(archive)
+
+
+def _of_zip(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as packed:
+        for info in packed.infolist():
+            if (info.external_attr >> 16) & 0o170000 == 0o120000:
+                raise InvalidInput(f"the archive holds a link: {info.filename[:80]!r}", field="source")
+            if not info.is_dir():
+                with packed.open(info) as stream:
+                    yield info.filename, stream
+
+
+def _of_tar(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isdir():
                 continue
-            stream_ = tar.extractfile(member) if member.isreg() else None
-            if stream_ is None:
+            stream = tar.extractfile(member) if member.isreg() else None
+            if stream is None:
                 raise InvalidInput(f"the archive holds a link or device: {member.name[:80]!r}", field="source")
-            with stream_:
-                yield member.name, stream_
+            with stream:
+                yield member.name, stream
+        # A damaged header looks like the end to tarfile. The real one is two blocks of zeros, and nothing else follows.
+        tail = tar.fileobj.read(TAIL) if tar.fileobj else b""
+        if len(tail) < tarfile.BLOCKSIZE or tail.strip(b"\0"):
+            raise tarfile.ReadError("it ends too early, or is damaged")
 
 
 def _write(path: Path, stream: IO[bytes], written: int, limit: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import io
 import tarfile
 import zipfile
@@ -144,3 +146,54 @@ def test_a_zip_with_damaged_content_is_refused(tmp_path: Path) -> None:
     archive.write_bytes(damaged)
     with pytest.raises(InvalidInput, match="cannot be read"):
         archives.unpack(archive, tmp_path / "out")
+
+
+def test_a_damaged_gzip_is_refused(tmp_path: Path) -> None:
+    archive = tarred(tmp_path / "a.tgz", {"a.txt": bytes(range(256)) * 100})
+    damaged = bytearray(archive.read_bytes())
+    damaged[40:48] = b"\xff" * 8
+    archive.write_bytes(damaged)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+def test_a_zip_with_a_name_that_is_not_the_utf8_it_says_is_refused(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", {"ü.txt": b"text"})
+    archive.write_bytes(archive.read_bytes().replace("ü".encode(), b"\xfc\xff"))
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
+@pytest.mark.parametrize("member", ["b.txt", "c.txt"])
+def test_a_tar_with_a_damaged_header_is_not_taken_for_one_with_fewer_files(
+    tmp_path: Path, name: str, member: str
+) -> None:
+    plain = tarred(tmp_path / "plain.tar", {"a.txt": b"a", "b.txt": b"", "c.txt": b"c"}).read_bytes()
+    damaged = plain.replace(member.encode(), b"?" * len(member))
+    (tmp_path / name).write_bytes(gzip.compress(damaged) if name == "a.tgz" else damaged)
+    with pytest.raises(InvalidInput, match="ends too early, or is damaged"):
+        archives.unpack(tmp_path / name, tmp_path / "out")
+
+
+def test_a_tar_that_was_cut_off_between_two_files_is_refused(tmp_path: Path) -> None:
+    archive = tarred(tmp_path / "a.tar", {"a.txt": b"a", "b.txt": b"b"})
+    archive.write_bytes(archive.read_bytes()[:1024])  # a header and a block of content
+    with pytest.raises(InvalidInput, match="ends too early"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+def test_two_tars_in_one_file_are_refused(tmp_path: Path) -> None:
+    first, second = (tarred(tmp_path / name, {name: b"x"}).read_bytes() for name in ("1.tar", "2.tar"))
+    (tmp_path / "a.tar").write_bytes(first + second)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        archives.unpack(tmp_path / "a.tar", tmp_path / "out")
+
+
+def test_a_full_disk_is_not_the_fault_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        archives.unpack(zipped(tmp_path / "a.zip", {"a": b"a"}), tmp_path / "out")
