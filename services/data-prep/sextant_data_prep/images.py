@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from sextant_data_prep.damage import Damaged, decoding
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
-from sextant_data_prep.domain.texts import is_storable
+from sextant_data_prep.domain.texts import fault
 from sextant_shared.errors import InvalidInput
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -22,21 +24,13 @@ DEEP = ("I;16", "I;16L", "I;16B", "I")
 
 def read(root: Path) -> Samples:
     """The samples of `root`/CLASS/IMAGE. The common size is the most frequent one, at most 256 pixels a side."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_symlink())
+    files = sorted(path for path in root.rglob("*") if _is_image(path))
     if not files:
         raise InvalidInput(
             "the folder holds no image", field="source", accepted=f"CLASS/FILE with {', '.join(SUFFIXES)}"
         )
     quarantine = Quarantine()
-    images: list[tuple[int, Image.Image, str]] = []
-    for number, path in enumerate(files):
-        if not is_storable(path.parent.name):
-            quarantine.add(number, "its class name is not UTF-8")
-            continue
-        try:
-            images.append((number, _decode(path), path.parent.name))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            quarantine.add(number, "cannot be decoded")
+    images = list(_decoded(files, root, quarantine))
     if not images:
         quarantine.check(len(files), 0.0)
     mode = "RGB" if any(image.mode == "RGB" for _, image, _ in images) else "L"
@@ -45,6 +39,32 @@ def read(root: Path) -> Samples:
     ids = np.array([number for number, _, _ in images], np.int64)
     labels = [label for _, _, label in images]
     return Samples([Feature("image", "uint8", pixels.shape[1:])], {"image": pixels}, labels, "class", ids, quarantine)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink()
+
+
+def _decoded(files: list[Path], root: Path, quarantine: Quarantine) -> Iterator[tuple[int, Image.Image, str]]:
+    for number, path in enumerate(files):
+        if why := _no_class(path, root):
+            quarantine.add(number, why)
+            continue
+        try:
+            with decoding(Image.DecompressionBombError):
+                image = _decode(path)
+        except Damaged:
+            quarantine.add(number, "cannot be decoded")
+        else:
+            yield number, image, path.parent.name
+
+
+def _no_class(path: Path, root: Path) -> str | None:
+    """Why an image's folder names no class; None where it does."""
+    if path.parent == root:
+        return "is in no class folder"
+    why = fault(path.parent.name)
+    return f"its class name {why}" if why else None
 
 
 def _decode(path: Path) -> Image.Image:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sextant_data_prep import images
 from sextant_shared.errors import InvalidInput
@@ -144,3 +146,57 @@ def test_a_class_whose_name_is_not_utf8_is_refused_or_left_out(tmp_path: Path) -
     except InvalidInput:
         return
     "".join(labels).encode()
+
+
+def test_an_image_whose_class_cannot_be_stored_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png", noise(4, 4))
+    directory = os.fsencode(tmp_path) + b"/gr\xfcn"
+    os.mkdir(directory)
+    os.link(os.fsencode(tmp_path / "a" / "1.png"), directory + b"/1.png")
+    assert images.read(tmp_path).quarantine.rows == [(1, "its class name is not UTF-8")]
+
+
+def test_an_image_outside_of_a_class_folder_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", noise(4, 4))
+    put(tmp_path, "a/1.png", noise(4, 4))
+    samples = images.read(tmp_path)
+    assert samples.quarantine.rows == [(0, "is in no class folder")]
+    assert samples.labels == ["a"]
+
+
+def test_a_class_may_be_called_like_an_image(tmp_path: Path) -> None:
+    put(tmp_path, "a.png/1.png", noise(4, 4))
+    samples = images.read(tmp_path)
+    assert (samples.labels, samples.quarantine.rows) == (["a.png"], [])
+
+
+@pytest.mark.parametrize(
+    "error", [struct.error("unpack"), IndexError("index"), TypeError("None"), Image.DecompressionBombError("bomb")]
+)
+def test_whatever_the_decoder_raises_costs_one_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    put(tmp_path, "a/1.png", noise(4, 4))
+    put(tmp_path, "a/2.png", noise(5, 5))
+    turned = ImageOps.exif_transpose
+
+    def transpose(image: Image.Image) -> Image.Image:
+        if image.width == 4:
+            raise error
+        return turned(image)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
+    assert images.read(tmp_path).quarantine.rows == [(0, "cannot be decoded")]
+
+
+def test_an_image_that_the_machine_cannot_read_fails_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "a/1.png", noise(4, 4))
+
+    def open_(path: Path) -> Image.Image:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Image, "open", open_)
+    with pytest.raises(OSError, match="Too many open files"):
+        images.read(tmp_path)

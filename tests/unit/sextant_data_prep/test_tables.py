@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sextant_data_prep import tables
+from sextant_data_prep import rows, tables
 from sextant_data_prep.domain.samples import Samples
 from sextant_shared.errors import InvalidInput
 
@@ -167,6 +167,34 @@ def test_a_table_of_nothing_but_the_target_is_refused(tmp_path: Path) -> None:
         csv(tmp_path, "y,empty\na,\nb,\n")
 
 
+@pytest.mark.parametrize(
+    ("content", "features"),
+    [
+        ("id,label,y\n7,8,a\n9,8,b\n", ["id_", "label_"]),
+        ("label,label_,y\n7,8,a\n9,8,b\n", ["label_", "label__"]),
+        ("c,c=d,y\nd=e,e,a\nz,f,b\n", ["c=d=e", "c=z", "c=d=e_", "c=d=f"]),
+    ],
+    ids=["of the files", "twice over", "of a category"],
+)
+def test_a_name_that_is_taken_gets_an_underscore_and_no_feature_is_lost(
+    tmp_path: Path, content: str, features: list[str]
+) -> None:
+    samples = csv(tmp_path, content)
+    assert [f.name for f in samples.features] == features
+    assert set(samples.columns) == set(features)
+
+
+def test_labels_that_are_all_null_are_missing_rows(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"2 read, 2 bad \(the label is missing: 2\)"):
+        json_lines(tmp_path, '{"x": 1, "y": null}', '{"x": 2, "y": ""}')
+
+
+def test_texts_that_are_all_null_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"t": null, "y": "a"}\n{"t": null, "y": "b"}\n')
+    samples = tables.read(tmp_path / "data.jsonl", "text-classification", "y", "t")
+    assert samples.quarantine.rows == [(1, "the text is empty"), (2, "the text is empty")]
+
+
 def test_a_column_of_too_many_categories_is_named(tmp_path: Path) -> None:
     rows = "".join(f"word{row},{'ab'[row % 2]}\n" for row in range(tables.MAX_CATEGORIES + 1))
     with pytest.raises(InvalidInput, match="'name' has 65 categories"):
@@ -174,7 +202,7 @@ def test_a_column_of_too_many_categories_is_named(tmp_path: Path) -> None:
 
 
 def test_too_many_columns_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_COLUMNS", 2)
+    monkeypatch.setattr(rows, "MAX_COLUMNS", 2)
     with pytest.raises(InvalidInput, match="3 columns"):
         csv(tmp_path, "x,z,y\n1,2,a\n")
     with pytest.raises(InvalidInput, match="columns"):

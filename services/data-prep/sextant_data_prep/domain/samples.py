@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_shared.errors import InvalidInput
 
+RESERVED = ("label", "id")
+"""Columns that the files have beside the features: a feature of that name would be overwritten with the labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -45,7 +48,7 @@ def encode_labels(samples: Samples) -> tuple[list[str], NDArray[np.int64]]:
     classes = samples.classes or sorted(set(samples.labels))
     if len(set(samples.labels)) < 2:
         raise InvalidInput(
-            f"all rows have the same label {samples.labels[0]!r}; there is nothing to learn",
+            f"all rows have the same label {samples.labels[0][:80]!r}; there is nothing to learn",
             field="target",
             accepted="two classes or more",
         )
