@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Connection
 
 from sextant_shared.contracts.specs import TrainSpec, TuneSpec
@@ -19,6 +20,7 @@ from sextant_shared.lifecycle.states import State
 from sextant_tuner import store
 from sextant_tuner.domain.search import Finish, StartTrial, Tell, decide
 
+log = structlog.get_logger(__name__)
 ACTOR = "tuner"
 ROUNDS = 300
 
@@ -41,6 +43,11 @@ def _round(conn: Connection, job: Job, rng: Random) -> bool:
         actions = decide(job.id, spec, job.state, trials)
     except InvalidInput as error:
         detail = {"message": error.message, "field": error.field}
+        return _tell(conn, job.id, Settle(State.FAILED, detail), rng)
+    except Exception as error:
+        # The same history would raise it again, in every round, and end the process that all other searches share.
+        log.exception("tuner.search_failed", job_id=str(job.id))
+        detail = {"message": f"the search cannot go on: {type(error).__name__}: {error}"}
         return _tell(conn, job.id, Settle(State.FAILED, detail), rng)
     acted = False
     for action in actions:

@@ -94,6 +94,15 @@ def test_a_value_that_the_training_does_not_take_is_named(point: dict[str, Any])
     assert caught.value.field == f"space.{next(iter(point))}"
 
 
+@pytest.mark.parametrize(
+    "range_", [{"low": -1.7e308, "high": 1.7e308}, {"type": "int", "low": 0, "high": 10**400}], ids=["real", "whole"]
+)
+def test_a_range_that_no_float_spans_is_named(range_: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="too wide") as caught:
+        space_of(spec(space={"seed": range_}))
+    assert caught.value.field == "space.seed"
+
+
 @pytest.mark.parametrize("zoo", names())
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_the_zoos_own_spaces_hold_nothing_that_it_refuses(zoo: str, end: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,11 +27,21 @@ def space_of(spec: TuneSpec) -> Space:
         }
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
-    for name in ranges:
+    for name, value in ranges.items():
         if not name.startswith(MODEL) and name not in SEARCHABLE:
             accepted = ", ".join([*SEARCHABLE, "model.SETTING"])
             raise InvalidInput(f"{name!r} cannot be searched", field=f"space.{name}", accepted=accepted)
+        if not isinstance(value, Choice) and not _is_finite(value.low, value.high):
+            raise InvalidInput(f"{name}: the range is too wide", field=f"space.{name}", accepted="a width under 1e308")
     return {name: _distribution(value) for name, value in ranges.items()}
+
+
+def _is_finite(low: float, high: float) -> bool:
+    """Whether the sampler can reckon with a range: it does so in float64, whole numbers included."""
+    try:
+        return math.isfinite(float(high) - float(low))
+    except OverflowError:
+        return False
 
 
 def _distribution(value: SearchRange) -> d.BaseDistribution:
