@@ -32,6 +32,8 @@ def evaluate(bench: Workbench) -> Result:
     headers = {"Authorization": f"Bearer {service['key']}"}
     with httpx.Client(base_url=service["url"], headers=headers, timeout=30) as client:
         logits = _predict_all(bench, client, endpoint, values)
+        if wrong := int((~np.isfinite(logits)).any(1).sum()):
+            raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity for {wrong} of {len(logits)} rows")
         latency = _latency(client, endpoint, values)
     report = score(logits, labels, len(classes))
     figures = report.figures()

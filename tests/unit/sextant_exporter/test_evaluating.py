@@ -124,6 +124,21 @@ def test_an_unmet_requirement_fails_the_job_and_leaves_its_report(
     assert (bench.out / "report.html").exists()
 
 
+@pytest.mark.parametrize("answer", [float("nan"), float("inf")])
+def test_an_endpoint_that_answers_no_number_fails_the_job_with_the_count(
+    data: dict[str, Any], service: dict[str, str], make_bench: Any, monkeypatch: pytest.MonkeyPatch, answer: float
+) -> None:
+    def infer(client: httpx.Client, endpoint: str, values: Any) -> Any:
+        logits = np.zeros((len(values), 3), np.float32)
+        logits[0, 1] = answer
+        return logits
+
+    monkeypatch.setattr(evaluating, "infer", infer)
+    batches = -(-ROWS // evaluating.BATCH)
+    with pytest.raises(WorkFailed, match=f"'tables' answers NaN or infinity for {batches} of {ROWS} rows"):
+        evaluating.evaluate(bench_of(make_bench, data, service, "tables"))
+
+
 def test_an_endpoint_that_is_not_there_fails_the_job_by_name(
     data: dict[str, Any], service: dict[str, str], make_bench: Any
 ) -> None:

@@ -145,8 +145,18 @@ def test_a_model_that_answers_nan_is_refused(
     save_file(weights, str(tmp_path / "broken" / "model.safetensors"))
     exports_damaged(monkeypatch, done.out / "model.onnx", float("nan"))
     broken = source(replace(done.trained, directory=tmp_path / "broken"))
-    with pytest.raises(WorkFailed):
+    with pytest.raises(WorkFailed, match="answers NaN or infinity"):
         exporting.export(make_bench("export", broken, model={"model": "net@2"}))
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf")])
+def test_an_export_that_alone_answers_no_number_is_refused(
+    exported: Any, make_bench: Any, monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    done = exported("mlp")
+    exports_damaged(monkeypatch, done.out / "model.onnx", size)
+    with pytest.raises(WorkFailed, match="answers NaN or infinity"):
+        exporting.export(make_bench("export", source(done.trained), model={"model": "net@2"}, tolerance=1.0))
 
 
 def test_a_model_that_is_exported_already_is_refused_by_name(make_bench: Any, tmp_path: Path) -> None:
