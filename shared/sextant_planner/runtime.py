@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from sextant_planner.plan import ParallelPlan, Sharding
 from sextant_planner.record import Record
 
 
@@ -25,16 +26,31 @@ class RuntimeTraits(Record):
     data_overlap: float = Field(
         0.9, ge=0, le=1, description="share of the reduction over dp that the backward pass hides"
     )
+    split_data_overlap: bool = Field(False, description="it hides it for blocks that tp or cp split, too")
     sharded_sends: bool = Field(False, description="each tp rank sends its part to the next stage, gathered there")
     blocking_sends: bool = Field(True, description="a stage computes nothing while it sends or receives")
 
+    def hides_reduction(self, plan: ParallelPlan) -> bool:
+        """Whether the once-a-step reduction of gradients runs beside the last backward pass."""
+        split = plan.tp > 1 or plan.cp > 1
+        return plan.pp == 1 and (not split or plan.sharding is not Sharding.NONE or self.split_data_overlap)
+
 
 MEGATRON_2021 = RuntimeTraits(
-    accumulation_bytes=8.0, gradient_bytes=2, optimizer_traffic_bytes=30.0, sharded_sends=True
+    accumulation_bytes=8.0,
+    gradient_bytes=2,
+    optimizer_traffic_bytes=30.0,
+    sharded_sends=True,
+    split_data_overlap=True,
 )
 """Megatron-LM as in Narayanan et al., SC21: no fused accumulation; scatter/gather sends (section 4.1)."""
 
 MEGATRON_2022 = RuntimeTraits(
-    fused_accumulation=True, gradient_bytes=2, optimizer_traffic_bytes=30.0, tensor_overlap=1.0, sharded_sends=True
+    fused_accumulation=True,
+    gradient_bytes=2,
+    optimizer_traffic_bytes=30.0,
+    tensor_overlap=1.0,
+    sharded_sends=True,
+    split_data_overlap=True,
 )
 """Megatron-LM as in Korthikanti et al., 2022: accumulation inside the product, reductions behind weight gradients."""

@@ -63,10 +63,10 @@ class MemoryCosts:
         if plan.sharding is Sharding.ZERO3:
             # The block that computes and the one that is fetched ahead of it.
             gathered = copy * min(total, 2 * largest)
-            gradients += 4 * largest
-        elif plan.sharding is Sharding.ZERO1:
+        if plan.sharding is Sharding.ZERO1 or (shard > 1 and plan.pp > 1):
+            # Whole until the last micro-batch; a pipeline's stages reduce no earlier, whatever the sharding.
             gradients = 4 * total
-        elif plan.sharding is Sharding.ZERO2:
+        elif shard > 1:
             gradients += 4 * largest
         return Memory(
             parameters=parameters,

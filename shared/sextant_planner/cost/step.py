@@ -180,9 +180,10 @@ class StepCosts:
             forward = backward = self._collective(
                 Collective.ALL_GATHER, numbers * plan.precision.bytes, plan.dp_shard, stride
             )
-        backward += self._collective(
-            Collective.REDUCE_SCATTER, numbers * self._gradient_bytes(plan), plan.dp_shard, stride
-        )
+        if plan.pp == 1:
+            # A pipeline's stages reduce once a step, after the last micro-batch: see `_data_s`.
+            count = numbers * self._gradient_bytes(plan)
+            backward += self._collective(Collective.REDUCE_SCATTER, count, plan.dp_shard, stride)
         return max(0.0, forward - hidden * passes.forward), max(0.0, backward - hidden * passes.backward)
 
     def _send_s(self, plan: ParallelPlan, chunk: Sequence[int], samples: float) -> float:
@@ -210,14 +211,15 @@ class StepCosts:
         else:
             part = count / plan.dp_shard
             total += self._collective(Collective.ALL_REDUCE, part, plan.dp_replicate, inner * plan.dp_shard)
-            if plan.sharding is Sharding.ZERO1:
+            if plan.sharding is Sharding.ZERO1 or plan.pp > 1:
                 total += self._collective(Collective.REDUCE_SCATTER, count, plan.dp_shard, inner)
             if plan.sharding is not Sharding.ZERO3:
                 gathered = numbers * plan.precision.bytes
                 total += self._collective(Collective.ALL_GATHER, gathered, plan.dp_shard, inner)
         backward = sum(stage.backward for stage in rank.stages)
-        hidden = min(total * self.traits.data_overlap, backward * self.cluster.overlap) if plan.pp == 1 else 0.0
-        return total - hidden
+        if not self.traits.hides_reduction(plan):
+            return total
+        return total - min(total * self.traits.data_overlap, backward * self.cluster.overlap)
 
     def _optimizer_s(self, plan: ParallelPlan, rank: int) -> float:
         device = self.cluster.devices[self.cluster.layout[rank * plan.dp * plan.tp * plan.cp]]

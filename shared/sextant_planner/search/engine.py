@@ -12,7 +12,7 @@ from pydantic import Field
 from sextant_planner.cluster import Cluster
 from sextant_planner.cost.step import Prediction, StepCosts
 from sextant_planner.model import ModelProfile
-from sextant_planner.plan import ParallelPlan
+from sextant_planner.plan import ParallelPlan, Schedule
 from sextant_planner.record import PlanningError, Record
 from sextant_planner.runtime import RuntimeTraits
 from sextant_planner.search.completion import complete
@@ -105,7 +105,7 @@ def search(
     searched = 0
     for plan in plans(model, cluster, wishes):
         searched += 1
-        bound = estimates.bound(plan, may_recompute=wishes.recompute)
+        bound = estimates.bound(plan, may_recompute=_may_recompute(plan, wishes))
         if bound is None:
             found.turn_down("does not fit in memory", plan)
         else:
@@ -143,13 +143,18 @@ def _price(
             return number
         if progress and number % 16 == 0:
             progress(number, len(bounded))
-        whole = complete(plan, costs, may_recompute=wishes.recompute, reserve=RESERVE)
+        whole = complete(plan, costs, may_recompute=_may_recompute(plan, wishes), reserve=RESERVE)
         if whole is None:
             found.turn_down("does not fit in memory", plan)
         else:
             checked = ParallelPlan.model_validate(whole.model_dump())
             found.add(Candidate(plan=checked, prediction=costs.predict(checked)))
     return len(bounded)
+
+
+def _may_recompute(plan: ParallelPlan, wishes: Wishes) -> bool:
+    """Recomputation cannot be parted into the two backward passes of a zero-bubble schedule."""
+    return wishes.recompute and (plan.pp == 1 or plan.schedule is not Schedule.ZERO_BUBBLE)
 
 
 def _nothing_fits(model: ModelProfile, cluster: Cluster, wishes: Wishes, searched: int) -> PlanningError:

@@ -86,15 +86,17 @@ class Estimates:
         if plan.sharding is not Sharding.NONE:
             return self._sharded_s(plan, sums, count)
         total = collective_s(cluster, Collective.ALL_REDUCE, count, plan.dp_replicate, inner)
-        if plan.pp > 1:
+        if not self._costs.traits.hides_reduction(plan):
             return total
         return total - min(total * self._costs.traits.data_overlap, sums.backward * cluster.overlap)
 
     def _sharded_s(self, plan: ParallelPlan, sums: _Sums, count: float) -> float:
         cluster, inner = self._costs.cluster, plan.tp * plan.cp
         each = collective_s(cluster, Collective.REDUCE_SCATTER, count, plan.dp_shard, inner)
+        if plan.pp > 1:
+            return each
         if plan.sharding is Sharding.ZERO1:
-            return each * (1 - self._costs.traits.data_overlap) if plan.pp == 1 else each
+            return each * (1 - self._costs.traits.data_overlap)
         moved = each * (3 if plan.sharding is Sharding.ZERO3 else 1)
         hidden = cluster.overlap * (sums.forward + sums.backward) / plan.pp
         return plan.microbatches * max(0.0, moved - hidden)
@@ -134,7 +136,7 @@ class Estimates:
         numbers = held.parameters / plan.pp
         optimizer = 0 if plan.offload_optimizer else self._costs.model.optimizer_bytes
         states = numbers * (4 + optimizer) / plan.dp_shard
-        states += 4 * numbers / (1 if plan.sharding is Sharding.ZERO1 else plan.dp_shard)
+        states += 4 * numbers / (1 if plan.sharding is Sharding.ZERO1 or plan.pp > 1 else plan.dp_shard)
         copy = plan.precision.bytes if plan.precision is not Precision.FLOAT32 or plan.dp_shard > 1 else 0
         states += copy * (min(numbers, 2 * held.largest) if plan.sharding is Sharding.ZERO3 else numbers)
         return 0.97 * states + held.activations * self._scale(plan) - self._limit

@@ -59,6 +59,9 @@ def _with_degrees(
         tp > 1 and "sequence" not in wishes.forbidden and any(b.tensor and b.tensor.sequence for b in model.blocks)
     )
     for shard, sharding in _shardings(cluster, wishes, dp, tp * cp):
+        if pp > 1 and sharding is Sharding.ZERO2:
+            # The stages of a pipeline reduce once a step: the same as ZeRO-1.
+            continue
         for schedule, chunks in _schedules(model, wishes, pp):
             for count in _microbatches(wishes, dp, pp, chunks):
                 yield ParallelPlan.model_construct(

@@ -1,0 +1,156 @@
+"""`DynamicParallel`: from degrees, or none, to a plan that fits the model and the devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sextant_parallel.configuration import ParallelConfig
+from sextant_parallel.optimized import Decision, OptimizedPlan
+from sextant_parallel.profiling import cache as profiles
+from sextant_parallel.profiling.device import measure_device
+from sextant_parallel.profiling.links import measure_cluster
+from sextant_parallel.profiling.timing import with_times
+from sextant_parallel.profiling.trace import trace
+from sextant_planner import catalogue
+from sextant_planner.cluster import Cluster, Link
+from sextant_planner.model import ModelProfile
+from sextant_planner.record import PlanningError
+from sextant_planner.search.engine import Candidate, search
+from sextant_planner.transformer import transformer
+
+STAND_IN_DEVICE = "h100-80gb"
+HERE = "this-device"
+
+
+class DynamicParallel:
+    """Finds the best way to train a model over the devices there are.
+
+    ```
+    dp = DynamicParallel({"model_parallelism": 4, "data_parallelism": 8, "pipeline_stages": 2, "auto_tune": True})
+    plan = dp.optimize()
+    print(plan.explain())
+    ```
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | ParallelConfig,
+        *,
+        model: nn.Module | ModelProfile | None = None,
+        sample: Tensor | tuple[Tensor, ...] | None = None,
+        cluster: Cluster | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """Raises PlanningError for a bad config, and for degrees that do not fit the world, with the nearest that do.
+
+        `model`: a module, with a `sample` batch to trace it with, or a profile; without one, a decoder that fits the
+        devices stands in. `cluster`: a profile of the devices; without one, the running world is measured, and where
+        there is none, devices of the catalogue stand in. `cache`: a directory that keeps what was measured.
+        """
+        if isinstance(model, nn.Module) and sample is None:
+            raise PlanningError("a module needs a sample batch to be traced with", field="sample")
+        self.config = ParallelConfig.read(config)
+        self._model, self._sample, self._cluster, self._cache = model, sample, cluster, cache
+        self.world = _world(self.config, cluster)
+        if not self.config.auto_tune:
+            self.config.require_fit(self.world)
+
+    def optimize(self, *, top: int = 5, progress: Callable[[int, int], None] | None = None) -> OptimizedPlan:
+        """The best plan, with reasons. In a running world every rank must call it; all get the same.
+
+        Raises PlanningError that says what would fit where nothing does.
+        """
+        cluster, cluster_notes = self._profiled_cluster()
+        model, model_notes = self._profiled_model(cluster)
+        notes = [*cluster_notes, *model_notes]
+        free = self.config.auto_tune
+        choice = search(model, cluster, self.config.wishes(cluster, free=free), top=top, progress=progress)
+        asked = self._asked(model, cluster, notes) if free and any(self.config.degrees) else None
+        return self._agreed(OptimizedPlan(Decision(choice=choice, asked=asked, notes=tuple(notes))))
+
+    def _asked(self, model: ModelProfile, cluster: Cluster, notes: list[str]) -> Candidate | None:
+        """The best plan with the degrees of the config, to compare with."""
+        if not self.config.fits(self.world):
+            notes.append(f"the degrees asked for make {self.config.devices} devices, and there are {self.world}")
+            return None
+        try:
+            return search(model, cluster, self.config.wishes(cluster), top=1).best
+        except PlanningError as error:
+            notes.append(f"with the degrees asked for: {error}")
+            return None
+
+    def _profiled_cluster(self) -> tuple[Cluster, list[str]]:
+        if self._cluster is not None:
+            return self._cluster, []
+        running = dist.is_initialized() and dist.get_world_size() == self.world
+        if self.world > 1 and not running:
+            note = f"no cluster was given and none runs: {self.world} {STAND_IN_DEVICE} of the catalogue stand in"
+            return catalogue.cluster(STAND_IN_DEVICE, self.world), [note]
+        # Ranks of one machine share its processors; each has its threads, and their sum may be over the cores.
+        device = measure_device(HERE)
+        if self.world == 1:
+            alone = Link(name="none", size=1, bandwidth=1.0)
+            return Cluster(name="this device", devices=(device,), layout=(0,), links=(alone,)), []
+        cores = None if torch.cuda.is_available() else os.cpu_count()
+        return measure_cluster("the running world", device, [("network", self.world)], cores=cores), []
+
+    def _profiled_model(self, cluster: Cluster) -> tuple[ModelProfile, list[str]]:
+        if isinstance(self._model, ModelProfile):
+            return self._model, []
+        if self._model is None or self._sample is None:
+            return _stand_in(cluster), ["no model was given: a decoder that fits the devices stands in"]
+        model, sample = self._model, self._sample
+        shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in model.named_parameters()]
+        first = sample[0] if isinstance(sample, tuple) else sample
+        here = any(device.name == HERE for device in cluster.devices)
+        key = profiles.key(type(model).__qualname__, shapes, tuple(first.shape), torch.__version__, here)
+
+        def make() -> ModelProfile:
+            profile = trace(model, sample, name=type(model).__name__)
+            return with_times(profile, model, sample, HERE) if here else profile
+
+        return profiles.cached(self._cache, key, ModelProfile, make), []
+
+    def _agreed(self, mine: OptimizedPlan) -> OptimizedPlan:
+        """Rank 0's answer, on every rank: measured times differ a little from rank to rank."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return mine
+        text: list[Any] = [mine.to_json()]
+        dist.broadcast_object_list(text, src=0)
+        return OptimizedPlan.from_json(text[0])
+
+
+def _world(config: ParallelConfig, cluster: Cluster | None) -> int:
+    """Devices: the cluster's, those of the running or launched world, or what the degrees make."""
+    if cluster is not None:
+        return cluster.size
+    if dist.is_initialized():
+        return dist.get_world_size()
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return config.devices
+
+
+def _stand_in(cluster: Cluster) -> ModelProfile:
+    """A decoder whose states fill about a tenth of all the devices' memory."""
+    memory = sum(cluster.device(rank).memory_bytes for rank in range(cluster.size))
+    hidden, layers = 512, 8
+    for hidden, layers in ((512, 8), (1024, 24), (2048, 24), (4096, 32), (5120, 40), (8192, 64), (12288, 96)):
+        if 16 * 12 * layers * hidden**2 > memory / 10:
+            break
+    return transformer(
+        f"decoder of {12 * layers * hidden**2 / 1e9:.1f}B parameters",
+        hidden=hidden,
+        layers=layers,
+        heads=max(8, hidden // 128),
+        sequence=2048,
+        vocabulary=32_768,
+        recompute_core=True,
+    )
