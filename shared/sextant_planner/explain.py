@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sextant_planner.cost.memory import Memory
 from sextant_planner.cost.step import Breakdown, Prediction
-from sextant_planner.plan import AXES, ParallelPlan
+from sextant_planner.plan import AXES, ParallelPlan, Sharding
 from sextant_planner.search.engine import Candidate, Choice
 
 GB = 1e9
@@ -79,7 +79,8 @@ def _why(choice: Choice) -> list[str]:
     best = choice.best
     lines = []
     if best.plan.tp == best.plan.pp == best.plan.cp == 1 and best.plan.world > 1:
-        lines.append("  Plain data parallelism: the model fits on a device, and nothing else moves so little.")
+        what = "Plain" if best.plan.sharding is Sharding.NONE else "Sharded"
+        lines.append(f"  {what} data parallelism: what it moves is little, or hidden behind the backward pass.")
     largest = max(Breakdown.model_fields, key=lambda name: getattr(best.prediction.breakdown, name))
     lines.append(f"  Most of the step is {largest}; the ideal with no communication, no waiting and nothing computed")
     ideal = best.prediction.breakdown.compute

@@ -10,11 +10,15 @@ import uuid
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.settings import AgentSettings
 
-USAGE = "usage: python -m sextant_trainer agent"
+USAGE = "usage: python -m sextant_trainer agent | profile ..."
 
 
 def main(arguments: list[str]) -> int:
     """Run the process that the arguments name; the exit status."""
+    if arguments[:1] == ["profile"]:
+        from sextant_trainer import profile
+
+        return profile.main(arguments[1:])
     if arguments != ["agent"]:
         sys.stderr.write(USAGE + "\n")
         return 2

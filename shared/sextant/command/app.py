@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sextant.command import administration, data, endpoints, jobs, models, quickstart, stack, submission
+from sextant.command import administration, data, endpoints, jobs, models, plan, quickstart, stack, submission
 from sextant.command.session import EXIT_CODES, Options
 
 HELP = f"""From raw data to a served model, on your own machines.
@@ -53,6 +53,7 @@ def _add_jobs(app: typer.Typer) -> None:
 
 
 def _add_rest(app: typer.Typer) -> None:
+    app.command("plan", rich_help_panel="Planning")(plan.plan)
     app.command("predict", rich_help_panel="Serving")(endpoints.predict)
     app.command("audit", rich_help_panel="Operations")(administration.audit)
     app.command("nodes", rich_help_panel="Operations")(administration.nodes)

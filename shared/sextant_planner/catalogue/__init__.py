@@ -1,14 +1,16 @@
-"""Shipped profiles of common devices and of the nodes they come in, from public constants: a laptop can plan for them.
+"""Shipped profiles, so that a laptop can plan for a cluster: common devices in their nodes, and common models.
 
-Each JSON file holds a device and its links with the sources of their figures. A profile measured on the machine at hand
-is better than any of these.
+Devices are from public constants, with their sources; a profile measured on the machine at hand is better than any of
+these. Models were traced from the zoo by `python -m sextant_trainer profile`.
 """
 
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from sextant_planner.cluster import Cluster, Device, Link
+from sextant_planner.model import ModelProfile
 from sextant_planner.record import PlanningError, Record
 
 
@@ -21,17 +23,19 @@ class Node(Record):
     between: Link
 
 
-def names() -> list[str]:
-    """The catalogue's entries."""
-    here = files(__package__)
-    return sorted(entry.name.removesuffix(".json") for entry in here.iterdir() if entry.name.endswith(".json"))
+def names(kind: str = "devices") -> list[str]:
+    """The catalogue's entries: its `devices`, or its `models`."""
+    return sorted(entry.name.removesuffix(".json") for entry in _folder(kind).iterdir() if entry.name.endswith(".json"))
 
 
 def node(name: str) -> Node:
-    """The entry with this name. Raises PlanningError listing the names."""
-    if name not in names():
-        raise PlanningError(f"no device {name!r}; there are: {', '.join(names())}", field="device", nearest=names())
-    return Node.from_json(files(__package__).joinpath(f"{name}.json").read_bytes())
+    """The device with this name, in its node. Raises PlanningError listing the names."""
+    return Node.from_json(_read("devices", name))
+
+
+def model(name: str) -> ModelProfile:
+    """The model with this name. Raises PlanningError listing the names."""
+    return ModelProfile.from_json(_read("models", name))
 
 
 def cluster(name: str, devices: int) -> Cluster:
@@ -41,3 +45,15 @@ def cluster(name: str, devices: int) -> Cluster:
     if devices > entry.devices_a_node:
         links.append(entry.between.model_copy(update={"size": devices}))
     return Cluster(name=f"{devices} x {name}", devices=(entry.device,), layout=(0,) * devices, links=tuple(links))
+
+
+def _read(kind: str, name: str) -> bytes:
+    known = names(kind)
+    if name not in known:
+        one = kind.removesuffix("s")
+        raise PlanningError(f"no {one} {name!r}; there are: {', '.join(known)}", field=one, nearest=known)
+    return _folder(kind).joinpath(f"{name}.json").read_bytes()
+
+
+def _folder(kind: str) -> Traversable:
+    return files(__package__).joinpath(kind)

@@ -44,6 +44,8 @@ class BlockCosts:
     device: Device
     precision: Precision
     traits: RuntimeTraits
+    scale: float = 1.0
+    """Bytes of a number as computed, over those in the model's profile."""
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
@@ -76,8 +78,8 @@ class BlockCosts:
     def _computed(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float, float]:
         time = self.arithmetic
         traits = self.traits
-        moved = samples * (block.traffic_bytes / tp + block.shared_traffic_bytes / (tp if sp else 1))
-        core_moved = samples * block.core_traffic_bytes / tp
+        moved = samples * self.scale * (block.traffic_bytes / tp + block.shared_traffic_bytes / (tp if sp else 1))
+        core_moved = samples * self.scale * block.core_traffic_bytes / tp
         products = [p for p in block.products if p.weight]
         core = [p for p in block.products if not p.weight]
         starting = time.operations_s(block.operations)
@@ -104,7 +106,7 @@ class BlockCosts:
     def _tensor_comm(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float]:
         if tp == 1 or block.tensor is None or not block.tensor.reductions:
             return 0.0, 0.0
-        split = block.tensor
+        split, samples = block.tensor, samples * self.scale
         forward = self._reduce_s(samples * split.reduce_bytes, split.reductions, tp)
         backward = forward
         if split.reduce_bytes_backward is not None:
@@ -117,5 +119,5 @@ class BlockCosts:
     def _ring(self, block: BlockProfile, samples: float, tp: int, cp: int) -> float:
         if cp == 1 or block.context is None:
             return 0.0
-        held = samples * block.context.ring_bytes / (tp if block.tensor else 1)
+        held = samples * self.scale * block.context.ring_bytes / (tp if block.tensor else 1)
         return collective_s(self.cluster, Collective.ALL_GATHER, held, cp, tp)

@@ -125,7 +125,8 @@ class StepCosts:
     def _block_costs(self, device: int, precision: Precision) -> BlockCosts:
         key = (device, precision)
         if key not in self._costs:
-            self._costs[key] = BlockCosts(self.cluster, self.cluster.devices[device], precision, self.traits)
+            scale = precision.bytes / self.model.precision_bytes
+            self._costs[key] = BlockCosts(self.cluster, self.cluster.devices[device], precision, self.traits, scale)
         return self._costs[key]
 
     def _replicas(self, plan: ParallelPlan) -> range:

@@ -107,7 +107,7 @@ def test_an_unknown_device_is_answered_with_those_there_are() -> None:
         catalogue.cluster("abacus", 8)
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", catalogue.names("devices"))
 def test_the_catalogue_names_its_sources(name: str) -> None:
     entry = catalogue.node(name)
     assert entry.device.name == name

@@ -38,7 +38,7 @@ def test_the_chosen_plan_is_the_best_of_all_priced_one_by_one(bandwidth: float, 
 def test_a_small_model_on_a_fast_link_is_trained_data_parallel() -> None:
     choice = search(chain(UNEVEN), cluster(8), Wishes(global_batch=64))
     assert choice.best.plan.dp == 8
-    assert "Plain data parallelism" in explain(choice)
+    assert "data parallelism: what it moves is little" in explain(choice)
 
 
 def test_a_model_that_fits_no_device_is_split() -> None:
