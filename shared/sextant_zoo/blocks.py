@@ -24,8 +24,8 @@ class Block(nn.Module):
     - `embedding`: a table by its rows.
     - `conv-column`, `conv-row`: a convolution by its outputs, or by its inputs with a sum after it.
     - `conv-norm`: a normalisation of the channels between such a pair.
-    - `sequence-norm`, `sequence-gather`: with sequence parallelism, a normalisation that works on a part of the
-      sequence, and a module before which the parts are put together. Without it they do nothing.
+    - `shared-input`: a module whose linear layers share one input, so that its gradient is summed once.
+    - `sequence-norm`: a normalisation that works on a part of the sequence in sequence-parallel plans.
 
     `attention_names` are the submodules whose forward takes (queries, keys, values), each of the shape
     (batch, heads, sequence, width): context parallelism gathers keys and values before them.

@@ -65,6 +65,11 @@ class Head(Block):
         return logits
 
 
+def _gated_width(hidden: int) -> int:
+    """As many parameters as two layers of 4 * hidden, rounded up to what devices, and degrees, divide well."""
+    return -(-8 * hidden // 3 // 64) * 64
+
+
 def build(config: DecoderConfig, input_shape: tuple[int, ...], classes: int) -> BlockModel:
     """From tokens (batch, sequence) to logits (batch, sequence, vocabulary); `classes` is the vocabulary's size.
 
@@ -77,7 +82,7 @@ def build(config: DecoderConfig, input_shape: tuple[int, ...], classes: int) -> 
         message = f"vocabulary is {config.vocabulary}, and the data has {classes} tokens"
         raise UnknownModelError(message, "model.config.vocabulary")
     llama = config.style == "llama"
-    inner = config.inner or (8 * config.hidden // 3 if llama else 4 * config.hidden)
+    inner = config.inner or (_gated_width(config.hidden) if llama else 4 * config.hidden)
     blocks: dict[str, nn.Module] = {
         "embed": Embedding(config.vocabulary, config.hidden, 0 if llama else config.sequence)
     }

@@ -54,7 +54,7 @@ class LayersConfig(Config):
 
 
 class DecoderConfig(LayersConfig):
-    """Settings of `decoder`. `inner` is 8/3 * hidden by default where the style is llama."""
+    """Settings of `decoder`. `inner` is 8/3 * hidden, rounded up to 64, by default where the style is llama."""
 
     style: Literal["llama", "gpt"] = "llama"
     key_heads: int | None = Field(None, ge=1, le=512, description="heads of keys and values; as many as heads if null")

@@ -19,13 +19,13 @@ from sextant_zoo.blocks import Block
 
 LAYER_RULES: Mapping[str, str] = {
     "attention_norm": "sequence-norm",
-    "attention": "sequence-gather",
+    "attention": "shared-input",
     "attention.q": "column",
     "attention.k": "column",
     "attention.v": "column",
     "attention.o": "row",
     "mlp_norm": "sequence-norm",
-    "mlp": "sequence-gather",
+    "mlp": "shared-input",
     "mlp.gate": "column",
     "mlp.up": "column",
     "mlp.down": "row",

@@ -14,6 +14,7 @@ BENCHES = {
     "submit": "tests.bench.submit",
     "dispatch": "tests.bench.dispatch",
     "train-start": "tests.bench.train_start",
+    "parallel-equal": "tests.bench.parallel_equal",
     "plan-published": "tests.bench.plan_published",
     "plan-speed": "tests.bench.plan_speed",
 }

@@ -1,0 +1,100 @@
+"""Whether a model can be run by a plan: what cannot be split right is refused, with the nearest plan that can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sextant_parallel.runtime.chain import Chain, rules_of, sequence_of, stage_ranges
+from sextant_planner.plan import ParallelPlan, Schedule
+from sextant_planner.record import PlanningError
+
+
+def require_runnable(chain: Chain, plan: ParallelPlan) -> None:
+    """Raises PlanningError that names the block and the nearest plan which works."""
+    _pipeline(chain, plan)
+    if plan.tp > 1:
+        _tensor(chain, plan)
+    if plan.cp > 1:
+        _context(chain, plan)
+    if plan.sequence_parallel and plan.tp > 1:
+        _sequence(chain, plan)
+    _recompute(chain, plan)
+
+
+def _pipeline(chain: Chain, plan: ParallelPlan) -> None:
+    if plan.pp == 1:
+        return
+    if not chain.divisible:
+        name = type(chain.model).__name__
+        raise _refused(f"{name} is no chain of blocks, so it cannot be cut into stages", "pp", plan, pp=1)
+    stage_ranges(plan, len(chain.blocks))
+    short = [share for share in plan.shares if share % plan.microbatches]
+    if short:
+        message = f"a pipeline takes equal micro-batches: a share of {short[0]} is no multiple of {plan.microbatches}"
+        raise PlanningError(message, field="microbatches", nearest=_near_divisor(short[0], plan.microbatches))
+    if plan.schedule is Schedule.ZERO_BUBBLE and plan.compile:
+        raise _refused("torch cannot compile under zero-bubble schedules", "compile", plan, compile=False)
+    if plan.schedule is Schedule.ZERO_BUBBLE and any(plan.recompute):
+        message = "recomputation cannot be parted into the two backward passes of a zero-bubble schedule"
+        raise _refused(message, "recompute", plan, recompute=())
+
+
+def _tensor(chain: Chain, plan: ParallelPlan) -> None:
+    ruled = {name: block for name, block in chain.blocks.items() if rules_of(block)}
+    if not ruled:
+        message = f"no block of {type(chain.model).__name__} has a rule for tensor parallelism"
+        spare = plan.dp_replicate * plan.tp
+        raise _refused(message, "tp", plan, tp=1, dp_replicate=spare, sequence_parallel=False)
+    for name, block in ruled.items():
+        limit = int(getattr(block, "tensor_limit", 1))
+        if limit % plan.tp:
+            near = _near_divisor(limit, plan.tp)
+            message = f"block {name!r} has {limit} parts to share out, which {plan.tp} ranks do not divide"
+            spare = plan.dp_replicate * plan.tp // near if plan.tp % near == 0 else plan.dp_replicate
+            parts = plan.sequence_parallel and near > 1
+            raise _refused(message, "tp", plan, tp=near, dp_replicate=spare, sequence_parallel=parts)
+
+
+def _context(chain: Chain, plan: ParallelPlan) -> None:
+    for name, block in chain.blocks.items():
+        if sequence_of(block) not in ("split", "tokens", "whole"):
+            message = f"block {name!r} says nothing of a sequence, so it cannot be split along one"
+            raise _refused(message, "cp", plan, cp=1, dp_replicate=plan.dp_replicate * plan.cp)
+        if sequence_of(block) == "split" and not getattr(block, "attention_names", ()):
+            message = f"block {name!r} does not name its attention, so its sequence cannot be split"
+            raise _refused(message, "cp", plan, cp=1, dp_replicate=plan.dp_replicate * plan.cp)
+
+
+def _sequence(chain: Chain, plan: ParallelPlan) -> None:
+    if not any(sequence_of(block) == "split" for block in chain.blocks.values()):
+        message = f"no block of {type(chain.model).__name__} has a sequence"
+        raise _refused(message, "sequence_parallel", plan, sequence_parallel=False)
+
+
+def _recompute(chain: Chain, plan: ParallelPlan) -> None:
+    if plan.recompute and len(plan.recompute) != len(chain.blocks):
+        message = f"recompute has {len(plan.recompute)} entries for {len(chain.blocks)} blocks"
+        raise PlanningError(message, field="recompute", nearest=len(chain.blocks))
+
+
+def require_sequence(length: int, plan: ParallelPlan) -> None:
+    """Raises PlanningError where a sequence of this length cannot be shared out evenly."""
+    parts = plan.cp * (plan.tp if plan.sequence_parallel else 1)
+    if length % parts:
+        near = length - length % parts or parts
+        raise PlanningError(f"a sequence of {length} is no multiple of {parts}", field="sequence", nearest=near)
+
+
+def _refused(message: str, field: str, plan: ParallelPlan, **changes: Any) -> PlanningError:
+    nearest: object = None
+    try:
+        nearest = ParallelPlan.model_validate({**plan.model_dump(), "batch_shares": (), **changes})
+        message = f"{message}; the nearest plan that works: {nearest.describe()}"
+    except ValueError:
+        message = f"{message}; {field} must be {changes[field]}"
+    return PlanningError(message, field=field, nearest=nearest)
+
+
+def _near_divisor(number: int, wanted: int) -> int:
+    """The largest divisor of `number` that is not over `wanted`."""
+    return next(value for value in range(min(number, wanted), 0, -1) if number % value == 0)

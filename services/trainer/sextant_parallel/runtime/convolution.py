@@ -1,0 +1,112 @@
+"""Tensor parallelism for convolutions: a pair, the first split by outputs and the second by inputs, with one sum.
+
+The channels between the two live on one rank each, and so do their normalisation's parameters and statistics. DTensor's
+own convolution is not used: it knows batch sharding alone, and gives wrong shapes where the batch is smaller than the
+mesh. The parameters are DTensors all the same, so that checkpoints and FSDP know their whole shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.nn import functional
+
+from sextant_parallel.runtime.chain import Rule
+from sextant_parallel.runtime.collectives import share, sum_over
+from sextant_parallel.runtime.normalisation import PlannedBatchNorm, local
+from sextant_planner.record import PlanningError
+
+CONVOLUTIONS = (Rule.CONV_COLUMN, Rule.CONV_ROW, Rule.CONV_NORM)
+
+
+class ColumnConvolution(nn.Conv2d):
+    """Conv2d with a part of the output channels. The whole input comes in, the rank's channels go out."""
+
+    mesh: DeviceMesh
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, outputs / ranks, ...)."""
+        x = share(x, self.mesh.get_group())
+        return functional.conv2d(x, local(self.weight), local(self.bias), self.stride, self.padding, self.dilation)
+
+
+class RowConvolution(nn.Conv2d):
+    """Conv2d with a part of the input channels. The rank's channels come in, the whole output goes out."""
+
+    mesh: DeviceMesh
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels / ranks, height, width) -> (batch, outputs, ...)."""
+        part = functional.conv2d(x, local(self.weight), None, self.stride, self.padding, self.dilation)
+        whole = sum_over(part, self.mesh.get_group())
+        # Once, after the sum, and not in each of its parts.
+        return whole if self.bias is None else whole + local(self.bias)[:, None, None]
+
+
+class PartGroupNorm(nn.GroupNorm):
+    """GroupNorm with a part of the groups."""
+
+    ranks: int = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels / ranks, ...) -> the same."""
+        groups = self.num_groups // self.ranks
+        return functional.group_norm(x, groups, local(self.weight), local(self.bias), self.eps)
+
+
+def split_convolutions(name: str, block: nn.Module, rules: dict[str, Rule], mesh: DeviceMesh) -> None:
+    """Put the split classes in place of the block's own. Raises PlanningError naming what cannot be split."""
+    for path, rule in rules.items():
+        if rule in CONVOLUTIONS:
+            parent, _, last = path.rpartition(".")
+            holder = block.get_submodule(parent)
+            setattr(holder, last, _split(f"{name}.{path}", getattr(holder, last), rule, mesh))
+
+
+def _split(name: str, module: nn.Module, rule: Rule, mesh: DeviceMesh) -> nn.Module:
+    match rule, module:
+        case Rule.CONV_COLUMN, nn.Conv2d():
+            return _convolution(name, module, ColumnConvolution, {"weight": 0, "bias": 0}, mesh)
+        case Rule.CONV_ROW, nn.Conv2d():
+            return _convolution(name, module, RowConvolution, {"weight": 1}, mesh)
+        case Rule.CONV_NORM, nn.BatchNorm2d():
+            norm: nn.Module = PlannedBatchNorm.of(module, ())
+            _distribute(norm, {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}, mesh)
+            return norm
+        case Rule.CONV_NORM, nn.GroupNorm() if module.num_groups % mesh.size() == 0:
+            made: nn.Module = _as(module, PartGroupNorm)
+            setattr(made, "ranks", mesh.size())  # noqa: B010 - nn.Module types its attributes as tensors
+            _distribute(made, {"weight": 0, "bias": 0}, mesh)
+            return made
+    raise PlanningError(f"{name}: {type(module).__name__} cannot be split as {rule}", field="tp", nearest=1)
+
+
+def _convolution(name: str, module: nn.Conv2d, kind: Any, dims: dict[str, int], mesh: DeviceMesh) -> nn.Module:
+    if module.groups != 1 or module.padding_mode != "zeros":
+        message = f"{name}: only convolutions without groups, padded by zeros, can be split"
+        raise PlanningError(message, field="tp", nearest=1)
+    made: Any = _as(module, kind)
+    made.mesh = mesh
+    _distribute(made, dims, mesh)
+    split: nn.Module = made
+    return split
+
+
+def _as(module: nn.Module, kind: Any) -> Any:
+    made = kind.__new__(kind)
+    made.__dict__.update(module.__dict__)
+    return made
+
+
+def _distribute(module: nn.Module, dims: dict[str, int], mesh: DeviceMesh) -> None:
+    """Make this rank's tensors DTensors on `mesh`: split along the named dimensions, the other parameters whole."""
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        placement = Shard(dims[name]) if name in dims else Replicate()
+        split = distribute_tensor(parameter.detach(), mesh, [placement], src_data_rank=None)
+        setattr(module, name, nn.Parameter(split, parameter.requires_grad))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        if name in dims:
+            setattr(module, name, distribute_tensor(buffer, mesh, [Shard(dims[name])], src_data_rank=None))
