@@ -64,6 +64,9 @@ class Cluster(Record):
     overlap: float = Field(
         0.9, ge=0, le=1, description="share of data-parallel communication that may hide behind compute"
     )
+    prefetch: bool = Field(
+        True, description="sharded parameters move while others are computed with; not on processors"
+    )
     overlap_slowdown: float = Field(1.0, ge=1, description="how much slower compute is while data moves")
     cores: int | None = Field(None, ge=1, description="ranks that can compute at once, where they share processors")
 

@@ -28,7 +28,7 @@ class RuntimeTraits(Record):
     )
     split_data_overlap: bool = Field(False, description="it hides it for blocks that tp or cp split, too")
     sharded_sends: bool = Field(False, description="each tp rank sends its part to the next stage, gathered there")
-    blocking_sends: bool = Field(True, description="a stage computes nothing while it sends or receives")
+    blocking_sends: bool = Field(False, description="a stage computes nothing while it sends or receives")
 
     def hides_reduction(self, plan: ParallelPlan) -> bool:
         """Whether the once-a-step reduction of gradients runs beside the last backward pass."""
@@ -42,6 +42,7 @@ MEGATRON_2021 = RuntimeTraits(
     optimizer_traffic_bytes=30.0,
     sharded_sends=True,
     split_data_overlap=True,
+    blocking_sends=True,
 )
 """Megatron-LM as in Narayanan et al., SC21: no fused accumulation; scatter/gather sends (section 4.1)."""
 
@@ -52,5 +53,6 @@ MEGATRON_2022 = RuntimeTraits(
     tensor_overlap=1.0,
     sharded_sends=True,
     split_data_overlap=True,
+    blocking_sends=True,
 )
 """Megatron-LM as in Korthikanti et al., 2022: accumulation inside the product, reductions behind weight gradients."""

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sextant_parallel.configuration import ParallelConfig
+from sextant_parallel.fit import Fit, History, Training
 from sextant_parallel.optimized import Decision, OptimizedPlan
 from sextant_parallel.profiling import cache as profiles
 from sextant_parallel.profiling.device import measure_device
@@ -73,7 +74,23 @@ class DynamicParallel:
         free = self.config.auto_tune
         choice = search(model, cluster, self.config.wishes(cluster, free=free), top=top, progress=progress)
         asked = self._asked(model, cluster, notes) if free and any(self.config.degrees) else None
-        return self._agreed(OptimizedPlan(Decision(choice=choice, asked=asked, notes=tuple(notes))))
+        decision = Decision(choice=choice, model=model, asked=asked, notes=tuple(notes))
+        return self._agreed(OptimizedPlan(decision))
+
+    def fit(self, training: Training, directory: Path, **options: Any) -> History:
+        """Train to the end by the best plan, and by another where the devices change: see `sextant_parallel.fit`.
+
+        Every rank of the running world calls it, with one `directory` for all. The options are those of `Fit`. A run
+        that was cut off goes on from its last checkpoint, in a world of any size.
+        """
+        optimized = self.optimize()
+        cluster = self._profiled_cluster()[0]
+
+        def replan(observed: Cluster) -> OptimizedPlan:
+            again = DynamicParallel(self.config, model=optimized.decision.model, cluster=observed)
+            return again.optimize()
+
+        return Fit(training, optimized, cluster, directory, replan=replan, **options).run()
 
     def _asked(self, model: ModelProfile, cluster: Cluster, notes: list[str]) -> Candidate | None:
         """The best plan with the degrees of the config, to compare with."""
@@ -87,8 +104,12 @@ class DynamicParallel:
             return None
 
     def _profiled_cluster(self) -> tuple[Cluster, list[str]]:
-        if self._cluster is not None:
-            return self._cluster, []
+        if self._cluster is None:
+            self._cluster, notes = self._make_cluster()
+            return self._cluster, notes
+        return self._cluster, []
+
+    def _make_cluster(self) -> tuple[Cluster, list[str]]:
         running = dist.is_initialized() and dist.get_world_size() == self.world
         if self.world > 1 and not running:
             note = f"no cluster was given and none runs: {self.world} {STAND_IN_DEVICE} of the catalogue stand in"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sextant_planner.cost.step import Prediction
+from sextant_planner.cluster import Cluster
+from sextant_planner.cost.step import Prediction, StepCosts
 from sextant_planner.explain import explain
+from sextant_planner.model import ModelProfile
 from sextant_planner.picture import draw
 from sextant_planner.plan import ParallelPlan
 from sextant_planner.record import Record
@@ -24,6 +26,7 @@ class Decision(Record):
     """A choice, with what was asked for and what had to be assumed."""
 
     choice: Choice
+    model: ModelProfile
     asked: Candidate | None = Field(None, description="the best plan with the degrees that were asked for")
     notes: tuple[str, ...] = ()
 
@@ -43,6 +46,10 @@ class OptimizedPlan:
     def prediction(self) -> Prediction:
         """What a step is expected to take."""
         return self.decision.choice.best.prediction
+
+    def predicted_on(self, cluster: Cluster, plan: ParallelPlan | None = None) -> float:
+        """Seconds of a step on another cluster, for the same model; of this plan, or of another."""
+        return StepCosts(self.decision.model, cluster).predict(plan or self.plan).step_s
 
     def explain(self) -> str:
         """Why this plan, why not the others, time and memory broken down, as text."""

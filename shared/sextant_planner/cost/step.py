@@ -175,7 +175,7 @@ class StepCosts:
             return 0.0, 0.0
         numbers = self._held(plan, block)
         stride = plan.tp * plan.cp
-        hidden = self.cluster.overlap
+        hidden = self.cluster.overlap if self.cluster.prefetch else 0.0
         forward = backward = 0.0
         if plan.sharding is Sharding.ZERO3:
             forward = backward = self._collective(
@@ -218,7 +218,7 @@ class StepCosts:
                 gathered = numbers * plan.precision.bytes
                 total += self._collective(Collective.ALL_GATHER, gathered, plan.dp_shard, inner)
         backward = sum(stage.backward for stage in rank.stages)
-        if not self.traits.hides_reduction(plan):
+        if not self.traits.hides_reduction(plan) or (plan.dp_shard > 1 and not self.cluster.prefetch):
             return total
         return total - min(total * self.traits.data_overlap, backward * self.cluster.overlap)
 

@@ -96,9 +96,9 @@ class Estimates:
         if plan.pp > 1:
             return each
         if plan.sharding is Sharding.ZERO1:
-            return each * (1 - self._costs.traits.data_overlap)
+            return each * (1 - self._costs.traits.data_overlap * cluster.prefetch)
         moved = each * (3 if plan.sharding is Sharding.ZERO3 else 1)
-        hidden = cluster.overlap * (sums.forward + sums.backward) / plan.pp
+        hidden = cluster.overlap * cluster.prefetch * (sums.forward + sums.backward) / plan.pp
         return plan.microbatches * max(0.0, moved - hidden)
 
     def _held(self, plan: ParallelPlan) -> _Bytes:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 
 import torch.distributed as dist
-from tests.integration.sextant_parallel.gang import run
+from tests.bench.ranks import run
 
 from sextant_parallel.elastic.culprit import Attendance
 from sextant_parallel.elastic.monitor import Monitor
 from sextant_planner.rebalancing import Policy, Trigger, Window, trigger
 
 
-def measure(rank: int) -> list[Window]:
+def measure() -> list[Window]:
     monitor = Monitor(samples=4.0, every=4)
     for _ in range(13):
         with monitor.computing():
-            time.sleep(0.03 if rank == 1 else 0.01)
+            time.sleep(0.03 if dist.get_rank() == 1 else 0.01)
         dist.barrier()
         monitor.ended_step()
     return monitor.windows
@@ -30,7 +30,8 @@ def test_a_slow_rank_is_seen_alike_by_all_and_triggers_a_change() -> None:
     assert trigger(first, first[-1].step_s, Policy()) is Trigger.IMBALANCE
 
 
-def attend(rank: int) -> str:
+def attend() -> str:
+    rank = dist.get_rank()
     store = dist.distributed_c10d._get_default_store()
     attendance = Attendance(store, rank, 3, f"host{rank}")
     attendance.note(1)
@@ -47,7 +48,8 @@ def test_the_rank_that_the_others_wait_for_is_named() -> None:
         assert told.endswith("the others are in step 2")
 
 
-def stay_away(rank: int) -> str:
+def stay_away() -> str:
+    rank = dist.get_rank()
     store = dist.distributed_c10d._get_default_store()
     attendance = Attendance(store, rank, 2, "host")
     if rank == 0:

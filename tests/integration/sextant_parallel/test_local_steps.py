@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
-from tests.integration.sextant_parallel.gang import run
+from tests.bench.ranks import run
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +22,7 @@ def loss_of(module: nn.Module, step: int, rank: int) -> Tensor:
     return functional.mse_loss(module(inputs), inputs[:, :2])
 
 
-def train(rank: int, outer: Outer) -> tuple[NDArray[np.float32], list[bool], list[float]]:
+def train(outer: Outer) -> tuple[NDArray[np.float32], list[bool], list[float]]:
     torch.manual_seed(0)
     module = nn.Linear(5, 2)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -29,7 +30,7 @@ def train(rank: int, outer: Outer) -> tuple[NDArray[np.float32], list[bool], lis
     met, losses = [], []
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss = loss_of(module, step, rank)
+        loss = loss_of(module, step, dist.get_rank())
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         met.append(local.step())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.integration.sextant_parallel.gang import run
+from tests.bench.ranks import run
 from torch import nn
 
 from sextant_parallel.profiling.cache import cached, key
@@ -89,7 +89,7 @@ def test_a_device_is_measured() -> None:
     assert device.memory_bandwidth > 1e8
 
 
-def links(rank: int) -> Cluster:
+def links() -> Cluster:
     device = Device(name="cpu", flops={"float32": 1e9}, memory_bytes=1e9, memory_bandwidth=1e9)
     return measure_cluster("here", device, [("near", 2), ("far", 4)], sizes=(1024, 65536), repeats=2)
 

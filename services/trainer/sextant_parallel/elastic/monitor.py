@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from sextant_planner.rebalancing import Window
 
@@ -31,7 +32,11 @@ class Monitor:
         """Around what this rank computes by itself; waiting for others stays outside."""
         began = time.perf_counter()
         yield
-        self._compute += time.perf_counter() - began
+        self.count(time.perf_counter() - began)
+
+    def count(self, seconds: float) -> None:
+        """Add what this rank has computed."""
+        self._compute += seconds
 
     def ended_step(self) -> Window | None:
         """Call at the end of each step, on every rank; the window that it completes, if any."""
@@ -62,3 +67,16 @@ class Monitor:
             samples=tuple(float(each[2]) for each in all_),
             step_s=max(float(each[1]) for each in all_),
         )
+
+
+def timing_forward(module: nn.Module, monitor: Monitor) -> None:
+    """Count the forward passes of a module's blocks as this rank's compute.
+
+    Between ranks of data parallelism and stages of a pipeline nothing waits inside of a block's forward pass. Ranks of
+    one tensor-parallel group do, and show the speed of the slowest of them: which is what the group goes at.
+    """
+    blocks = getattr(module, "blocks", None)
+    for block in blocks.values() if isinstance(blocks, nn.ModuleDict) else [module]:
+        began: list[float] = []
+        block.register_forward_pre_hook(lambda _m, _a, began=began: began.append(time.perf_counter()))
+        block.register_forward_hook(lambda _m, _a, _o, began=began: monitor.count(time.perf_counter() - began.pop()))

@@ -47,7 +47,14 @@ def measure_cluster(
         bandwidth = (large - small) / max(slow - fast, 1e-9)
         links.append(Link(name=link, size=reach, bandwidth=bandwidth, latency_s=fast, tables=tables, source="measured"))
         nearer = reach
-    return Cluster(name=name, devices=(device,), layout=(0,) * size, links=tuple(links), cores=cores)
+    return Cluster(
+        name=name,
+        devices=(device,),
+        layout=(0,) * size,
+        links=tuple(links),
+        cores=cores,
+        prefetch=torch.cuda.is_available(),
+    )
 
 
 def overlap_slowdown(seconds: float = 0.5) -> float:
