@@ -102,15 +102,22 @@ class Runtime:
         """Clip where asked for, and step the optimizer; the norm of the gradients before, where it was needed."""
         norm = None
         if self.clip_norm is not None:
-            norm = clip.gradient_norm(self._parameters, self.mesh)
+            norm = self.gradient_norm()
             clip.clip(self._parameters, norm, self.clip_norm)
         self._host.step()
         return norm
 
-    def save(self, directory: Path, extra: dict[str, Any]) -> None:
-        """Write a checkpoint that any other plan for this model can load."""
+    def gradient_norm(self) -> Tensor:
+        """The 2-norm of the gradients of the whole model, on every rank."""
+        return clip.gradient_norm(self._parameters, self.mesh)
+
+    def save(self, directory: Path, extra: dict[str, Any], saver: checkpoint.Saver | None = None) -> None:
+        """Write a checkpoint that any other plan for this model can load; with a `saver`, in the background."""
         with self._host.on_device():
-            checkpoint.save(directory, self.module, self.optimizers, extra)
+            if saver is None:
+                checkpoint.save(directory, self.module, self.optimizers, extra)
+            else:
+                saver.save(directory, self.module, self.optimizers, extra)
 
     def load(self, directory: Path, extra: dict[str, Any]) -> dict[str, Any]:
         """Load what `save` has written under any plan; `extra` as there, with what was stored."""
