@@ -15,8 +15,10 @@ BENCHES = {
     "dispatch": "tests.bench.dispatch",
     "train-start": "tests.bench.train_start",
     "parallel-equal": "tests.bench.parallel_equal",
+    "parallel-overhead": "tests.bench.parallel_overhead",
     "plan-published": "tests.bench.plan_published",
     "plan-speed": "tests.bench.plan_speed",
+    "plan-measured": "tests.bench.plan_measured",
 }
 
 

@@ -35,6 +35,16 @@ class _Share(Function):
         return out, None
 
 
+class _Contiguous(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].contiguous()
+
+
 class _Part(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, group: dist.ProcessGroup) -> Tensor:
@@ -71,6 +81,12 @@ def sum_over(x: Tensor, group: dist.ProcessGroup) -> Tensor:
 def share(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Forward nothing, backward the sum over the ranks: each of them does another part of what follows."""
     out: Tensor = _Share.apply(x, group)  # type: ignore[no-untyped-call]
+    return out
+
+
+def contiguous_gradient(x: Tensor) -> Tensor:
+    """Forward nothing, backward a gradient that can be sent."""
+    out: Tensor = _Contiguous.apply(x)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -21,6 +21,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from sextant_parallel.runtime.chain import Carry, boundaries, sequence_of
+from sextant_parallel.runtime.collectives import contiguous_gradient
 from sextant_parallel.runtime.mesh import Mesh
 from sextant_parallel.runtime.precision import boundary_type
 from sextant_planner.plan import ParallelPlan, Schedule
@@ -43,6 +44,10 @@ class Pipeline:
         self._parts, self._ranges, self._skeleton, self._mesh = parts, ranges, skeleton, mesh
         self._schedules: dict[tuple[int, ...], Any] = {}
         self._loss: Loss | None = None
+        if mesh.plan.schedule is Schedule.ZERO_BUBBLE:
+            for part in parts:
+                part.register_forward_pre_hook(_sendable)
+                part.register_forward_hook(_detachable)
 
     @property
     def first(self) -> bool:
@@ -96,6 +101,16 @@ class Pipeline:
             output_args=passed[end],
             group=self._mesh.group("pp"),
         )
+
+
+def _sendable(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Zero-bubble schedules send on the gradients of the inputs as autograd makes them."""
+    return tuple(contiguous_gradient(x) if x.requires_grad else x for x in args)
+
+
+def _detachable(_module: nn.Module, _args: Any, out: Tensor | Carry) -> Tensor | Carry:
+    """Zero-bubble schedules detach the outputs in place, which skips that only pass through, as views, do not allow."""
+    return tuple(x.clone() for x in out) if isinstance(out, tuple) else out
 
 
 def passing(skeleton: list[nn.Module], inputs: Tensor, plan: ParallelPlan) -> list[Carry]:
