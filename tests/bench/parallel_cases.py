@@ -186,6 +186,10 @@ PLANS: dict[str, ParallelPlan] = {
     "pp2-dp2": _plan(pp=2, dp_replicate=2, microbatches=2),
     "pp2-zero1": _plan(pp=2, dp_shard=2, sharding=ONE, microbatches=2),
     "pp2-zero3": _plan(pp=2, dp_shard=2, sharding=THREE, microbatches=2),
+    "pp2-zero3-interleaved": _plan(
+        pp=2, dp_shard=2, sharding=THREE, microbatches=2, virtual_stages=2, schedule=INTERLEAVED
+    ),
+    "pp2-dp2-zero-bubble": _plan(pp=2, dp_replicate=2, microbatches=2, virtual_stages=2, schedule=ZERO_BUBBLE),
     "pp2-zero3-zero-bubble": _plan(
         pp=2, dp_shard=2, sharding=THREE, microbatches=2, virtual_stages=2, schedule=ZERO_BUBBLE
     ),
@@ -218,5 +222,7 @@ def plan_for(name: str, family: Family) -> ParallelPlan:
 
 
 def refused(plan: ParallelPlan, family: Family) -> bool:
-    """Whether the family says that it cannot be run by this plan."""
+    """Whether the family says that it cannot be run by this plan, or nothing can."""
+    if plan.schedule is ZERO_BUBBLE and plan.dp_shard > 1:
+        return True
     return any(int(getattr(plan, field)) > (0 if field == "sequence_parallel" else 1) for field in family.refuses)

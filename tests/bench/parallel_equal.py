@@ -125,7 +125,7 @@ def _rank(
         mine = runtime.rows
         losses.append(float(runtime.backward(inputs[mine], targets[mine])))
         if step == 0:
-            grads = {name: value.grad for name, value in runtime.module.named_parameters() if value.grad is not None}
+            grads = {name: value.grad for name, value in runtime.module.named_parameters()}
             grad_diff, worst = _difference(grads, expected.grads)
         runtime.step()
     params: dict[str, Any] = dict(runtime.module.named_parameters())
@@ -137,12 +137,12 @@ def _rank(
 
 def _difference(mine: dict[str, Any], wanted: dict[str, Tensor]) -> tuple[float, str]:
     """The largest difference as a share of its tensor's largest number, and the tensor's name."""
-    found = [(_relative(whole(value), wanted[name]), name) for name, value in mine.items()]
+    found = [(_relative(None if value is None else whole(value), wanted[name]), name) for name, value in mine.items()]
     return max(found) if found else (0.0, "")
 
 
-def _relative(mine: Tensor, wanted: Tensor) -> float:
-    if mine.shape != wanted.shape:
+def _relative(mine: Tensor | None, wanted: Tensor) -> float:
+    if mine is None or mine.shape != wanted.shape:
         return float("inf")
     difference = float((mine - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
     return difference if difference == difference else float("inf")  # noqa: PLR0124 - not a number

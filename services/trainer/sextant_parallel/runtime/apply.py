@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from sextant_parallel import checkpoint
 from sextant_parallel.runtime import clip, context, data, precision, tensor
 from sextant_parallel.runtime.chain import Chain, chain_of, sequence_of, stage_ranges
-from sextant_parallel.runtime.checks import require_runnable, require_sequence
+from sextant_parallel.runtime.checks import require_runnable, require_sequence, shares_of
 from sextant_parallel.runtime.mesh import Mesh, build_mesh, require_equal
 from sextant_parallel.runtime.normalisation import synchronise
 from sextant_parallel.runtime.offload import HostStates
@@ -67,8 +67,16 @@ class Runtime:
     @property
     def rows(self) -> slice:
         """Which rows of a full global batch are this rank's."""
-        begin = sum(self.plan.shares[: self.mesh.dp_rank])
-        return slice(begin, begin + self.plan.shares[self.mesh.dp_rank])
+        return self.rows_of(self.plan.global_batch)
+
+    def rows_of(self, global_rows: int) -> slice:
+        """Which rows of a global batch of another size are this rank's, such as of the last one of an epoch.
+
+        Raises PlanningError, on every rank alike, where a rank would have too few for its micro-batches.
+        """
+        shares = shares_of(self.plan, global_rows)
+        begin = sum(shares[: self.mesh.dp_rank])
+        return slice(begin, begin + shares[self.mesh.dp_rank])
 
     def train_step(self, inputs: Tensor, targets: Tensor, global_rows: int | None = None) -> Tensor:
         """One optimizer step on this rank's share of a batch; the mean loss of the global batch, on every rank.
@@ -85,6 +93,10 @@ class Runtime:
         """Set the gradients to those of the mean loss over the global batch, and return that loss."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        rows = self.rows_of(global_rows or self.plan.global_batch)
+        if len(inputs) != rows.stop - rows.start or len(targets) != len(inputs):
+            message = f"this rank's share is {rows.stop - rows.start} samples, not {len(inputs)} and {len(targets)}"
+            raise PlanningError(message, field="global_rows", nearest=rows.stop - rows.start)
         inputs, targets = self._cut(inputs, targets)
         share = 1.0 / (global_rows or self.plan.global_batch)
         if self._gathers_at_the_end:
@@ -97,6 +109,23 @@ class Runtime:
         data.settle(self._parameters)
         self._copies.finish(self._parameters)
         return self._agree(total / self._copies.scale)
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Tensor, targets: Tensor, global_rows: int | None = None) -> Tensor:
+        """The mean loss of a global batch, given as to `train_step`, on every rank, without training."""
+        share = 1.0 / (global_rows or self.plan.global_batch)
+        if self._gathers_at_the_end:
+            share /= self.plan.cp
+        inputs, targets = self._cut(inputs, targets)
+        self.module.eval()
+        try:
+            if self._pipeline is not None:
+                total = self._pipeline.evaluate(inputs, targets, lambda out, wanted: self._loss(out, wanted) * share)
+            else:
+                total = self._loss(self._copies.module(inputs), targets) * share
+        finally:
+            self.module.train()
+        return self._agree(total)
 
     def step(self) -> Tensor | None:
         """Clip where asked for, and step the optimizer; the norm of the gradients before, where it was needed."""
@@ -126,9 +155,6 @@ class Runtime:
 
     def _microbatches(self, inputs: Tensor, targets: Tensor, scale: float) -> Tensor:
         parts = self.plan.microbatches
-        if len(inputs) < parts:
-            message = f"{len(inputs)} samples are too few for {parts} micro-batches"
-            raise PlanningError(message, field="microbatches", nearest=len(inputs))
         copies = self._copies
         total = torch.zeros((), device=self.mesh.device)
         pairs = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)

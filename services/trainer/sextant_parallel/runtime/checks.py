@@ -11,6 +11,7 @@ from sextant_planner.record import PlanningError
 
 def require_runnable(chain: Chain, plan: ParallelPlan) -> None:
     """Raises PlanningError that names the block and the nearest plan which works."""
+    shares_of(plan, plan.global_batch)
     _pipeline(chain, plan)
     if plan.tp > 1:
         _tensor(chain, plan)
@@ -28,12 +29,12 @@ def _pipeline(chain: Chain, plan: ParallelPlan) -> None:
         name = type(chain.model).__name__
         raise _refused(f"{name} is no chain of blocks, so it cannot be cut into stages", "pp", plan, pp=1)
     stage_ranges(plan, len(chain.blocks))
-    short = [share for share in plan.shares if share % plan.microbatches]
-    if short:
-        message = f"a pipeline takes equal micro-batches: a share of {short[0]} is no multiple of {plan.microbatches}"
-        raise PlanningError(message, field="microbatches", nearest=_near_divisor(short[0], plan.microbatches))
     if plan.schedule is Schedule.ZERO_BUBBLE and plan.compile:
         raise _refused("torch cannot compile under zero-bubble schedules", "compile", plan, compile=False)
+    if plan.schedule is Schedule.ZERO_BUBBLE and plan.dp_shard > 1:
+        # Tried with torch 2.13: gradients of some stages are lost without a word.
+        message = "torch loses sharded gradients under zero-bubble schedules"
+        raise _refused(message, "schedule", plan, schedule=Schedule.INTERLEAVED)
     if plan.schedule is Schedule.ZERO_BUBBLE and any(plan.recompute):
         message = "recomputation cannot be parted into the two backward passes of a zero-bubble schedule"
         raise _refused(message, "recompute", plan, recompute=())
@@ -75,6 +76,23 @@ def _recompute(chain: Chain, plan: ParallelPlan) -> None:
     if plan.recompute and len(plan.recompute) != len(chain.blocks):
         message = f"recompute has {len(plan.recompute)} entries for {len(chain.blocks)} blocks"
         raise PlanningError(message, field="recompute", nearest=len(chain.blocks))
+
+
+def shares_of(plan: ParallelPlan, rows: int) -> tuple[int, ...]:
+    """Samples of each data-parallel rank in a global batch of `rows`, in the proportions of the plan.
+
+    Raises PlanningError where one has fewer than its micro-batches, or, in a pipeline, no multiple of them.
+    """
+    shares = plan.shares
+    if rows != plan.global_batch:
+        ends = [round(sum(shares[: index + 1]) * rows / plan.global_batch) for index in range(plan.dp)]
+        shares = tuple(end - begin for begin, end in zip([0, *ends], ends, strict=False))
+    for share in shares:
+        if share < plan.microbatches or (plan.pp > 1 and share % plan.microbatches):
+            kind = "no multiple of" if plan.pp > 1 else "fewer than"
+            message = f"a share of {share} in a batch of {rows} is {kind} {plan.microbatches} micro-batches"
+            raise PlanningError(message, field="global_rows", nearest=plan.dp * plan.microbatches)
+    return shares
 
 
 def require_sequence(length: int, plan: ParallelPlan) -> None:

@@ -61,14 +61,19 @@ class Pipeline:
 
     def backward(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """Forward and backward passes of all micro-batches; the sum of their losses, zero but on the last stage."""
-        if len(inputs) % self._mesh.plan.microbatches:
-            message = f"{len(inputs)} samples are no multiple of {self._mesh.plan.microbatches} micro-batches"
-            raise PlanningError(message, field="microbatches")
+        return self._run("step", inputs, targets, loss)
+
+    def evaluate(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+        """The forward passes alone; the sum of the losses, zero but on the last stage."""
+        return self._run("eval", inputs, targets, loss)
+
+    def _run(self, how: str, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         self._loss = loss
         schedule = self._schedule(inputs)
         losses: list[Tensor] = []
         arguments = (inputs,) if self.first else ()
-        schedule.step(*arguments, target=targets if self.last else None, losses=losses, return_outputs=False)
+        run = getattr(schedule, how)
+        run(*arguments, target=targets if self.last else None, losses=losses, return_outputs=False)
         if not losses:
             return torch.zeros((), device=self._mesh.device)
         return torch.stack([value.detach() for value in losses]).sum()

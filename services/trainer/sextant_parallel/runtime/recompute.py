@@ -27,13 +27,13 @@ def recompute(block: nn.Module) -> None:
 
 @contextmanager
 def _second_time(block: nn.Module) -> Iterator[None]:
-    """Running statistics were updated by the first pass already, and must not be by the second."""
+    """Running statistics were updated by the first pass already: the second works on copies of them."""
     norms = [part for part in block.modules() if isinstance(part, BATCH_NORMS)]
-    were = [norm.track_running_stats for norm in norms]
+    were = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
     try:
-        for norm in norms:
-            norm.track_running_stats = False
+        for norm, name, buffer in were:
+            setattr(norm, name, buffer.clone())
         yield
     finally:
-        for norm, was in zip(norms, were, strict=True):
-            norm.track_running_stats = was
+        for norm, name, buffer in were:
+            setattr(norm, name, buffer)
