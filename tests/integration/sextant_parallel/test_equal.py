@@ -19,6 +19,7 @@ FAST = [
     ("mlp", "pp2-zero-bubble"),
     ("time-series", "pp2-interleaved"),
     ("encoder", "cp2"),
+    ("time-series", "cp2-sp2"),
     ("decoder-gpt", "recompute"),
     ("resnet", "sp2"),
     ("mlp", "tp2"),

@@ -14,6 +14,7 @@ from tests.bench.ranks import run
 from sextant_parallel import checkpoint
 from sextant_parallel.runtime import Runtime, apply
 from sextant_planner.plan import ParallelPlan, Precision, Schedule, Sharding
+from sextant_planner.record import PlanningError
 
 BATCH = 8
 ONE = ParallelPlan(global_batch=BATCH)
@@ -120,6 +121,30 @@ def test_clipping_goes_by_the_norm_of_the_whole_model(how: ParallelPlan) -> None
     assert kept == pytest.approx(0.1, rel=1e-4)
 
 
+def evaluated(family: str, how: ParallelPlan) -> list[float]:
+    """Loss of the first batch before training, of a step on it, and of it afterwards."""
+    chosen = FAMILIES[family]
+    runtime = make(chosen, how)
+    mine = runtime.rows
+    ((inputs, targets),) = batches(chosen, torch.float32, 1)
+    before = runtime.evaluate(inputs[mine], targets[mine])
+    step = runtime.train_step(inputs[mine], targets[mine])
+    return [float(before), float(step), float(runtime.evaluate(inputs[mine], targets[mine]))]
+
+
+@pytest.mark.parametrize(
+    ("family", "how"),
+    [
+        ("unet", plan(pp=2, microbatches=4, virtual_stages=2, schedule=Schedule.INTERLEAVED)),
+        ("encoder", plan(cp=2, dp_shard=2, sharding=THREE)),
+    ],
+)
+def test_the_loss_can_be_evaluated_between_steps(family: str, how: ParallelPlan) -> None:
+    wanted = evaluated(family, ONE)
+    for losses in run(how.world, evaluated, family, how):
+        assert losses == pytest.approx(wanted, abs=1e-5)
+
+
 def bfloat16_losses(family: str, how: ParallelPlan) -> tuple[list[float], list[str]]:
     runtime = make(FAMILIES[family], how)
     kinds = {str(parameter.dtype) for parameter in runtime.parameters}
@@ -155,3 +180,20 @@ def test_offloaded_states_change_nothing() -> None:
     kept = parameters_after("decoder", ONE)
     away = parameters_after("decoder", ONE.model_copy(update={"offload_optimizer": True}))
     assert all((kept[name] == away[name]).all() for name in kept)
+
+
+def uneven(how: ParallelPlan) -> str:
+    family = FAMILIES["decoder"]
+    runtime = make(family, how)
+    try:
+        runtime.train_step(torch.zeros(4, 15, dtype=torch.int64), torch.zeros(4, 15, dtype=torch.int64))
+    except PlanningError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("how", [plan(cp=2, dp_replicate=2), plan(tp=2, dp_replicate=2, sequence_parallel=True)])
+def test_a_sequence_that_cannot_be_shared_out_evenly_is_refused_on_every_rank(how: ParallelPlan) -> None:
+    for message in run(how.world, uneven, how):
+        assert "15" in message
+        assert "no multiple of 2" in message

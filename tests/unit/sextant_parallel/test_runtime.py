@@ -48,7 +48,7 @@ def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         (resnet, plan(cp=2), r"block 'stem' says nothing of a sequence.*: dp2"),
         (resnet, plan(tp=2, sequence_parallel=True), r"no block .* has a sequence; .*: tp2"),
         (resnet, plan(tp=3), r"block 'group_0_0' has 4 parts"),
-        (lambda: nn.Linear(3, 3), plan(pp=2, microbatches=2), r"Linear is no chain of blocks.*: one device"),
+        (lambda: nn.Linear(3, 3), plan(pp=2, microbatches=2), r"Linear is no chain of blocks.*: dp2"),
         (lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU()), plan(tp=2), r"no block of Sequential has a rule"),
         (resnet, plan(pp=8, microbatches=8), r"4 blocks are too few for 8 stages"),
         (resnet, plan(pp=2, microbatches=2, stages=((0, 2), (3, 4))), r"no cut of 4 blocks"),

@@ -16,8 +16,9 @@ from sextant_parallel import checkpoint
 from sextant_parallel.runtime import clip, context, data, precision, tensor
 from sextant_parallel.runtime.chain import Chain, chain_of, sequence_of, stage_ranges
 from sextant_parallel.runtime.checks import require_runnable, require_sequence, shares_of
+from sextant_parallel.runtime.convolution import ColumnConvolution, RowConvolution
 from sextant_parallel.runtime.mesh import Mesh, build_mesh, require_equal
-from sextant_parallel.runtime.normalisation import synchronise
+from sextant_parallel.runtime.normalisation import PlannedBatchNorm, synchronise
 from sextant_parallel.runtime.offload import HostStates
 from sextant_parallel.runtime.pipeline import Pipeline
 from sextant_parallel.runtime.recompute import recompute
@@ -173,9 +174,9 @@ class Runtime:
         if sequence_of(blocks[0]) == "tokens":
             require_sequence(inputs.shape[1], self.plan)
             context.place(self._chain.blocks, inputs.shape[1], mesh)
-            inputs = context.my_part(inputs, mesh)
+            inputs = context.part(inputs, mesh)
         if not self._gathers_at_the_end:
-            targets = context.my_part(targets, mesh)
+            targets = context.part(targets, mesh)
         return inputs, targets
 
     @property
@@ -251,17 +252,24 @@ def _split(chain: Chain, skeleton: list[nn.Module], mesh: Mesh) -> tuple[list[nn
 def _split_blocks(chain: Chain, held: dict[str, nn.Module], mesh: Mesh) -> None:
     plan = mesh.plan
     across, along = mesh.axis("tp"), mesh.axis("cp")
+    if along is not None:
+        context.split_context(chain.blocks, along)
     if across is not None:
         tensor.split_tensors(held, across, sequence=plan.sequence_parallel)
         if plan.sequence_parallel:
             tensor.part_sequence(chain.blocks, across)
-    if along is not None:
-        context.split_context(chain.blocks, along)
     for index, name in enumerate(chain.blocks):
+        if name in held and plan.compile and _compiles(held[name], plan):
+            # The block's own code, inside of the hooks of FSDP and of recomputation, which do not compile.
+            held[name].forward = torch.compile(held[name].forward)
         if name in held and plan.recompute and plan.recompute[index]:
             recompute(held[name])
-        if name in held and plan.compile:
-            held[name].compile()
+
+
+def _compiles(block: nn.Module, plan: ParallelPlan) -> bool:
+    """Not where our own collectives stand in the middle of the block: there is little left to fuse around them."""
+    own = (PlannedBatchNorm, ColumnConvolution, RowConvolution)
+    return plan.cp == 1 and not any(isinstance(part, own) for part in block.modules())
 
 
 def _layouts(holder: nn.Module) -> list[dict[str, Any]]:

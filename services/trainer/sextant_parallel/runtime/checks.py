@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from sextant_parallel.runtime.chain import Chain, rules_of, sequence_of, stage_ranges
 from sextant_planner.plan import ParallelPlan, Schedule
 from sextant_planner.record import PlanningError
 
+WITHOUT_STAGES: dict[str, Any] = {
+    "pp": 1,
+    "virtual_stages": 1,
+    "stages": (),
+    "schedule": Schedule.ONE_F_ONE_B,
+    "microbatches": 1,
+}
+
 
 def require_runnable(chain: Chain, plan: ParallelPlan) -> None:
-    """Raises PlanningError that names the block and the nearest plan which works."""
+    """Raises PlanningError that names the block, and the nearest plan which works where there is one."""
+    try:
+        _require(chain, plan)
+    except PlanningError as error:
+        nearest = _workable(chain, error.nearest)
+        if nearest is None:
+            raise
+        message = f"{error}; the nearest plan that works: {nearest.describe()}"
+        raise PlanningError(message, field=error.field, nearest=nearest) from None
+
+
+def _workable(chain: Chain, nearest: object) -> ParallelPlan | None:
+    """Go from one refused plan to what it says is nearest until one is not refused."""
+    for _ in range(8):
+        if not isinstance(nearest, ParallelPlan):
+            return None
+        try:
+            _require(chain, nearest)
+        except PlanningError as error:
+            nearest = error.nearest
+        else:
+            return nearest
+    return None
+
+
+def _require(chain: Chain, plan: ParallelPlan) -> None:
     shares_of(plan, plan.global_batch)
     _pipeline(chain, plan)
     if plan.tp > 1:
@@ -27,7 +61,8 @@ def _pipeline(chain: Chain, plan: ParallelPlan) -> None:
         return
     if not chain.divisible:
         name = type(chain.model).__name__
-        raise _refused(f"{name} is no chain of blocks, so it cannot be cut into stages", "pp", plan, pp=1)
+        message = f"{name} is no chain of blocks, so it cannot be cut into stages"
+        raise _refused(message, "pp", plan, **WITHOUT_STAGES, dp_replicate=plan.dp_replicate * plan.pp)
     stage_ranges(plan, len(chain.blocks))
     if plan.schedule is Schedule.ZERO_BUBBLE and plan.compile:
         raise _refused("torch cannot compile under zero-bubble schedules", "compile", plan, compile=False)
@@ -104,12 +139,9 @@ def require_sequence(length: int, plan: ParallelPlan) -> None:
 
 
 def _refused(message: str, field: str, plan: ParallelPlan, **changes: Any) -> PlanningError:
-    nearest: object = None
-    try:
+    nearest: object = changes[field]
+    with suppress(ValueError):
         nearest = ParallelPlan.model_validate({**plan.model_dump(), "batch_shares": (), **changes})
-        message = f"{message}; the nearest plan that works: {nearest.describe()}"
-    except ValueError:
-        message = f"{message}; {field} must be {changes[field]}"
     return PlanningError(message, field=field, nearest=nearest)
 
 

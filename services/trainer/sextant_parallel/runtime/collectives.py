@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 
+from sextant_planner.record import PlanningError
+
 
 class _Sum(Function):
     @staticmethod
@@ -49,7 +51,7 @@ class _Part(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, group: dist.ProcessGroup) -> Tensor:
         ctx.dim, ctx.group = dim, group
-        return x.chunk(dist.get_world_size(group), dim)[dist.get_rank(group)].contiguous()
+        return my_part(x, dim, dist.get_rank(group), dist.get_world_size(group))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -70,6 +72,15 @@ class _Whole(Function):
             dist.all_reduce(grad, group=ctx.group)
         part = grad.chunk(dist.get_world_size(ctx.group), ctx.dim)[dist.get_rank(ctx.group)]
         return part.contiguous(), None, None, None
+
+
+def my_part(x: Tensor, dim: int, rank: int, ranks: int) -> Tensor:
+    """A rank's equal part of `x`. Raises PlanningError where the parts would not be equal, on every rank alike."""
+    length = x.shape[dim]
+    if length % ranks:
+        near = length - length % ranks or ranks
+        raise PlanningError(f"{length} positions are no multiple of {ranks} ranks", field="sequence", nearest=near)
+    return x.narrow(dim, rank * (length // ranks), length // ranks).contiguous()
 
 
 def sum_over(x: Tensor, group: dist.ProcessGroup) -> Tensor:

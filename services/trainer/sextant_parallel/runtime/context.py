@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from sextant_parallel.runtime.chain import sequence_of
-from sextant_parallel.runtime.collectives import whole_of
+from sextant_parallel.runtime.collectives import my_part, whole_of
 
 SEQUENCE = 1
 PARTED = ("split", "tokens")
@@ -38,16 +38,16 @@ def place(chain: dict[str, nn.Module], length: int, mesh: DeviceMesh) -> None:
                 setattr(module, "sequence_start", start)  # noqa: B010 - nn.Module types its attributes as tensors
 
 
-def my_part(x: Tensor, mesh: DeviceMesh) -> Tensor:
+def part(x: Tensor, mesh: DeviceMesh) -> Tensor:
     """This rank's part of a batch of sequences (batch, sequence, ...)."""
-    return x.chunk(mesh.size(), SEQUENCE)[mesh.get_local_rank()].contiguous()
+    return my_part(x, SEQUENCE, mesh.get_local_rank(), mesh.size())
 
 
 def _between(before: nn.Module, after: nn.Module, mesh: DeviceMesh) -> None:
     first, second = sequence_of(before) in PARTED, sequence_of(after) in PARTED
     if not first and second:
         # Gradients of what comes before are summed over the ranks later, so each rank keeps to those of its own part.
-        before.register_forward_hook(lambda _module, _args, out: my_part(out, mesh))
+        before.register_forward_hook(lambda _module, _args, out: part(out, mesh))
     if first and not second:
         group = mesh.get_group()
         after.register_forward_pre_hook(lambda _module, args: (whole_of(args[0], SEQUENCE, group, summed=True),))

@@ -46,14 +46,17 @@ def split_tensors(blocks: dict[str, nn.Module], mesh: DeviceMesh, *, sequence: b
 def part_sequence(chain: dict[str, nn.Module], mesh: DeviceMesh) -> None:
     """Hooks that hand out the sequence before the blocks that work on a part of it, and put it together after them.
 
-    What is outside works on the same whole sequence on all ranks, so that gathering needs no sum of gradients.
+    What is outside works on the same whole sequence on all ranks, so that gathering needs no sum of gradients. Where
+    context parallelism parts the sequence too, its hooks are there already: the parts of these ranks are parts of its
+    part, handed out after it and put together before it.
     """
     group = mesh.get_group()
     for before, after in pairwise(chain.values()):
         if sequence_of(before) != "split" and sequence_of(after) == "split":
             before.register_forward_hook(lambda _module, _args, out: part_of(out, SEQUENCE, group))
         if sequence_of(before) == "split" and sequence_of(after) != "split":
-            after.register_forward_pre_hook(lambda _module, args: (whole_of(args[0], SEQUENCE, group, summed=False),))
+            gather = lambda _module, args: (whole_of(args[0], SEQUENCE, group, summed=False),)  # noqa: E731
+            after.register_forward_pre_hook(gather, prepend=True)
 
 
 def _style(rule: Rule, *, sequence: bool) -> ParallelStyle | None:
