@@ -45,7 +45,7 @@ PLANS = {
 
 def run(report: Report) -> None:
     """Each plan on two ranks that run both, turn by turn; the ranks' processor times are added up."""
-    blocks, steps = (8, 4) if report.quick else (40, 8)
+    blocks, steps = (16, 2) if report.quick else (200, 2)
     ratios: list[float] = []
     for name, plan in PLANS.items():
         report.say(name)

@@ -17,7 +17,7 @@ In a pipeline torch reduces the gradients of a stage once, after its last micro-
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -103,6 +103,9 @@ class Shards:
         self.module = module
         self.scale = float(mesh.plan.dp)
         self._sharding = mesh.plan.sharding
+        self._hybrid = mesh.plan.dp_replicate > 1
+        self._switches: dict[str, bool] = {}
+        """What FSDP2 was last told; all are on by default."""
         self._groups = mesh.groups("cp")
 
     def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
@@ -110,11 +113,17 @@ class Shards:
         root = self.module
         if not isinstance(root, FSDPModule):
             raise TypeError(f"{type(root).__name__} is not sharded")
-        root.set_is_last_backward(last)
-        root.set_requires_gradient_sync(last or self._sharding is not Sharding.ZERO1)
-        root.set_requires_all_reduce(last)
-        root.set_reshard_after_backward(last or self._sharding is Sharding.ZERO3)
+        # Each of these walks through the whole model, so they are called when they change something. Every backward
+        # pass stays FSDP2's "last" one: that setting is for pipelines, and makes zero-3 gather once too often.
+        self._switch(root.set_requires_gradient_sync, last or self._sharding is not Sharding.ZERO1)
+        self._switch(root.set_requires_all_reduce, last or not self._hybrid)
+        self._switch(root.set_reshard_after_backward, last or self._sharding is Sharding.ZERO3)
         return nullcontext()
+
+    def _switch(self, setter: Callable[[bool], None], on: bool) -> None:
+        if self._switches.get(setter.__name__, True) != on:
+            self._switches[setter.__name__] = on
+            setter(on)
 
     def finish(self, parameters: Iterable[nn.Parameter]) -> None:
         """Context-parallel ranks hold gradients of their own part of the sequence."""
