@@ -5,6 +5,7 @@ Images install from these files before the sources are there, so that a change o
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -16,7 +17,7 @@ def main(pyproject: Path, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     groups = {"core": project["dependencies"], **project["optional-dependencies"]}
     for name, requirements in groups.items():
-        kept = sorted(line for line in requirements if not line.startswith("torch"))
+        kept = sorted(line for line in requirements if not re.match(r"torch(?![\w.-])", line))
         (directory / f"{name}.txt").write_text("\n".join(kept) + "\n")
 
 

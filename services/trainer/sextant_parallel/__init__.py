@@ -1,4 +1,4 @@
-"""The parallel engine: finds, runs and changes plans over the ranks of a gang. Usable alone; knows torch, no platform."""
+"""The parallel engine: finds, runs and changes plans over the ranks of a gang. A library; knows torch alone."""
 
 from sextant_parallel.data_parallel import DataParallel
 from sextant_parallel.dynamic import DynamicParallel

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "compose"
+METRIC = re.compile(r'(?:Gauge|Counter|Histogram)\(\s*"(sextant_[a-z_]+)"')
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,21 @@ def services() -> dict[str, Any]:
     return found
 
 
+def secrets(file: Path) -> dict[str, str]:
+    """The variables in a file that compose/secrets wrote."""
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if not line.startswith("#"))
+
+
+def requirements(project: Path, directory: Path) -> dict[str, list[str]]:
+    """What compose/requirements.py makes of a project file: the packages by the file's name."""
+    subprocess.run([sys.executable, COMPOSE / "requirements.py", project, directory], check=True)
+    return {file.stem: file.read_text().split() for file in directory.iterdir()}
+
+
 def test_only_the_api_is_published_on_loopback(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"scheduler-api": ["127.0.0.1:${SEXTANT_PORT:-8700}:8700"]}
+    assert not [name for name, service in services.items() if "network_mode" in service]
 
 
 def test_every_secret_is_made_by_the_script_and_has_no_default(tmp_path: Path) -> None:
@@ -35,7 +47,7 @@ def test_every_secret_is_made_by_the_script_and_has_no_default(tmp_path: Path) -
     needed = set(re.findall(r"\$\{(\w+):\?", text))
     file = tmp_path / ".env"
     subprocess.run([COMPOSE / "secrets", file], check=True, capture_output=True)
-    made = dict(line.split("=", 1) for line in file.read_text().splitlines() if not line.startswith("#"))
+    made = secrets(file)
     assert needed <= set(made)
     assert not re.search(r"\$\{SEXTANT_\w*(PASSWORD|KEY)\w*:-", text)
     assert file.stat().st_mode & 0o777 == 0o600
@@ -51,12 +63,40 @@ def test_secrets_that_exist_are_left_alone(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
+def test_new_secrets_replace_all_old_ones_and_no_setting(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    subprocess.run([COMPOSE / "secrets", file], check=True, capture_output=True)
+    old = secrets(file)
+    with file.open("a") as settings:
+        settings.write("SEXTANT_PORT=9999")  # without an end of line, as editors may leave it
+    subprocess.run([COMPOSE / "secrets", "--force", file], check=True, capture_output=True)
+    new = secrets(file)
+    assert new["SEXTANT_PORT"] == "9999"
+    assert {name for name in old if new[name] == old[name]} == {"COMPOSE_PROJECT_NAME"}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_every_setting_is_documented() -> None:
+    named = set(re.findall(r"\$\{(\w+):?-", (COMPOSE / "docker-compose.yml").read_text())) | {"SEXTANT_SLOTS"}
+    text = (ROOT / "docs/compose.md").read_text()
+    assert {name for name in named if f"`{name}`" not in text} == set()
+
+
 def test_every_service_runs_what_the_repository_has(services: dict[str, Any]) -> None:
-    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (COMPOSE / "Dockerfile").read_text(), re.MULTILINE))
-    for service in services.values():
-        if "build" in service:
-            assert service["build"]["target"] in targets
-            assert (COMPOSE / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    dockerfile = (COMPOSE / "Dockerfile").read_text()
+    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
+    arguments = set(re.findall(r"^ARG (\w+)=", dockerfile, re.MULTILINE))
+    for build in (service["build"] for service in services.values() if "build" in service):
+        assert build["target"] in targets
+        assert set(build.get("args", {})) <= arguments
+        assert (COMPOSE / build["context"] / build["dockerfile"]).samefile(COMPOSE / "Dockerfile")
+
+
+def test_what_holds_torch_is_built_with_the_same_torch(services: dict[str, Any]) -> None:
+    built = {name: service["build"].get("args") for name, service in services.items() if "build" in service}
+    arguments = {"TORCH_VARIANT": "${TORCH_VARIANT:-}", "TORCH_INDEX_URL": "${TORCH_INDEX_URL:-}"}
+    assert {name: args for name, args in built.items() if args} == {"exporter": arguments, "trainer": arguments}
 
 
 def test_every_file_that_is_mounted_exists(services: dict[str, Any]) -> None:
@@ -74,15 +114,21 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
         for target in panel.get("targets", [])
         for name in re.findall(r"sextant_\w+", target["expr"])
     }
-    code = "\n".join(path.read_text() for folder in ("services", "shared") for path in (ROOT / folder).rglob("*.py"))
-    known = set(re.findall(r'"(sextant_\w+)"', code))
-    suffixes = r"_(bucket|count|sum|total|created)$"
+    sources = [path.read_text() for folder in ("services", "shared") for path in (ROOT / folder).rglob("*.py")]
+    made = {name for source in sources for name in METRIC.findall(source)}
     assert asked
-    assert {re.sub(suffixes, "", name) for name in asked} <= {re.sub(suffixes, "", name) for name in known}
+    assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked} <= made
 
 
-def test_requirements_give_each_extra_without_torch(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, COMPOSE / "requirements.py", ROOT / "pyproject.toml", tmp_path], check=True)
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {file.stem for file in tmp_path.iterdir()} == {"core", *extras}
-    assert not [file for file in tmp_path.iterdir() if re.search(r"^torch", file.read_text(), re.MULTILINE)]
+def test_requirements_are_those_of_the_core_and_of_each_extra_without_torch(tmp_path: Path) -> None:
+    project = tmp_path / "pyproject.toml"
+    packages = '["torch>=2", "torch", "torch[opt]>=2", "torchao>=0.1", "numpy>=2"]'
+    project.write_text(f'[project]\ndependencies = ["redis>=6"]\n[project.optional-dependencies]\ntrain = {packages}\n')
+    assert requirements(project, tmp_path / "made") == {"core": ["redis>=6"], "train": ["numpy>=2", "torchao>=0.1"]}
+
+
+def test_images_install_extras_that_the_project_has(tmp_path: Path) -> None:
+    installed = set(re.findall(r"-r \S+/requirements/(\w+)\.txt", (COMPOSE / "Dockerfile").read_text()))
+    made = requirements(ROOT / "pyproject.toml", tmp_path)
+    assert {"core", "train"} <= installed <= set(made)
+    assert all(made[name] for name in installed)
