@@ -23,6 +23,7 @@ SWEEP_EVERY_S = 5.0
 OUTBOX_KEPT_S = 7 * 24 * 3600.0
 """As long as the stream keeps the events."""
 TRIM_BATCH = 5000
+NODE_FORGOTTEN_S = 24 * 3600.0
 
 
 class ControlLoop:
@@ -96,6 +97,8 @@ class ControlLoop:
             self._wake.set()
         if sweep:
             await self._control.transact(lambda conn: store.trim_outbox(conn, OUTBOX_KEPT_S, TRIM_BATCH))
+            timeout_s = self._control.settings.node_timeout_s
+            await self._control.transact(lambda conn: store.mark_silent(conn, timeout_s, NODE_FORGOTTEN_S))
             await self._measure()
 
     async def _measure(self) -> None:

@@ -23,6 +23,7 @@ from sextant_scheduler.handlers.control import Control
 from sextant_scheduler.handlers.submission import new_job
 from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control as store
+from sextant_scheduler.store import reads
 from sextant_shared.bus import Bus
 from sextant_shared.contracts.messages import NodeAlive
 from sextant_shared.contracts.specs import SPEC
@@ -255,3 +256,17 @@ def test_a_paused_pipeline_that_is_cancelled_takes_its_steps_along(
     assert states(database) == ["PAUSED", "PAUSED"]
     tell(m.Cancel())
     assert states(database) == ["CANCELLED", "CANCELLED"]
+
+
+def test_a_node_that_falls_silent_is_shown_so_and_then_forgotten(database: Engine) -> None:
+    with database.begin() as conn:
+        for name in ("near", "far"):
+            store.record_node(conn, NodeAlive(name=name, instance="i", slots=2))
+        conn.execute(text("UPDATE nodes SET last_seen = last_seen - interval '1 minute' WHERE name = 'far'"))
+        store.mark_silent(conn, 20.0, 3600.0)
+        assert {node.name: node.state for node in reads.nodes(conn)} == {"near": "READY", "far": "SILENT"}
+        store.record_node(conn, NodeAlive(name="far", instance="i", slots=2))
+        assert {node.state for node in reads.nodes(conn)} == {"READY"}
+        conn.execute(text("UPDATE nodes SET last_seen = last_seen - interval '2 hours' WHERE name = 'far'"))
+        store.mark_silent(conn, 20.0, 3600.0)
+        assert [node.name for node in reads.nodes(conn)] == ["near"]

@@ -133,7 +133,8 @@ def _upload_id(source: str, where: str) -> UUID:
 
 
 def _check_width(conn: Connection, spec: TrainSpec | TuneSpec, where: str) -> None:
-    slots = conn.execute(select(func.max(t.nodes.c.slots))).scalar_one_or_none()
+    living = t.nodes.c.state != "SILENT"
+    slots = conn.execute(select(func.max(t.nodes.c.slots)).where(living)).scalar_one_or_none()
     nearest = nearest_that_fits(spec.resources.ranks, [slots] if slots else [])
     if nearest is not None:
         raise InvalidInput(

@@ -133,6 +133,16 @@ def record_node(conn: Connection, alive: NodeAlive) -> None:
     conn.execute(statement.on_conflict_do_update(index_elements=["name"], set_=seen))
 
 
+def mark_silent(conn: Connection, timeout_s: float, forgotten_s: float) -> None:
+    """Show nodes that have not been heard of as such, and forget those that have not for long."""
+    now = func.clock_timestamp()
+    silent = t.nodes.c.last_seen < now - func.make_interval(0, 0, 0, 0, 0, 0, timeout_s)
+    conn.execute(update(t.nodes).where(silent, t.nodes.c.state != "SILENT").values(state="SILENT"))
+    gone = t.nodes.c.last_seen < now - func.make_interval(0, 0, 0, 0, 0, 0, forgotten_s)
+    held = select(t.reservations.c.node)
+    conn.execute(delete(t.nodes).where(gone, t.nodes.c.name.not_in(held)))
+
+
 def counts_by_state(conn: Connection) -> list[tuple[str, str, int]]:
     """The number of jobs by kind and state, for the metrics."""
     query = select(t.jobs.c.kind, t.jobs.c.state, func.count()).group_by(t.jobs.c.kind, t.jobs.c.state)
