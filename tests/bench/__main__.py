@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--list", action="store_true", help="name all benchmarks")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: an answer within a minute")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--peers", action="store_true", help="submit: Ray Jobs and MLflow beside ours")
     options = parser.parse_args(arguments)
     if options.list:
         for name, module in sorted(BENCHES.items()):
@@ -36,8 +37,10 @@ def main(arguments: list[str]) -> int:
         return 0
     if options.name is None:
         parser.error("give the NAME of a benchmark, or --list")
+    if options.peers and options.name != "submit":
+        parser.error("--peers goes with submit")
     bench: Bench = import_module(BENCHES[options.name]).run
-    report = Report(options.name, quick=options.quick)
+    report = Report(options.name, quick=options.quick, peers=options.peers)
     bench(report)
     report.print(as_json=options.json)
     return 0

@@ -22,9 +22,10 @@ Bench = Callable[["Report"], None]
 class Report:
     """Figures and samples of one run. Units stand at the end of the names: _s, _ms, _mb, _percent, per_second."""
 
-    def __init__(self, name: str, *, quick: bool) -> None:
+    def __init__(self, name: str, *, quick: bool, peers: bool = False) -> None:
         self.name = name
         self.quick = quick
+        self.peers = peers
         self.figures: dict[str, float] = {}
         self.samples: dict[str, list[float]] = {}
         self.notes: list[str] = []

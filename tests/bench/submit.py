@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 from sqlalchemy import create_engine, text
 
-from tests.bench import floor
+from tests.bench import floor, peers
 from tests.bench.load import Outcome, closed_loop
 from tests.bench.platforms import Platform, options, parts
 from tests.bench.report import Report, percentile
@@ -39,6 +39,8 @@ def run(report: Report) -> None:
                     ours.append(our_round)
         _assert_stored(platform, ours)
     _tell(report, ours, floors)
+    if report.peers:
+        peers.measure(report, options().port)
 
 
 def _tell(report: Report, ours: list[Outcome], floors: list[Outcome]) -> None:
