@@ -19,6 +19,7 @@ BENCHES = {
     "plan-published": "tests.bench.plan_published",
     "plan-speed": "tests.bench.plan_speed",
     "plan-measured": "tests.bench.plan_measured",
+    "rebalance": "tests.bench.rebalance",
 }
 
 

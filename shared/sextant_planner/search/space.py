@@ -63,6 +63,9 @@ def _with_degrees(
             # The stages of a pipeline reduce once a step: the same as ZeRO-1.
             continue
         for schedule, chunks in _schedules(model, wishes, pp):
+            if schedule is Schedule.ZERO_BUBBLE and sharding is not Sharding.NONE:
+                # torch 2.13 loses gradients of some stages without a word.
+                continue
             for count in _microbatches(wishes, dp, pp, chunks):
                 yield ParallelPlan.model_construct(
                     dp_replicate=dp // shard,
