@@ -65,7 +65,7 @@ def ranks(stack: Stack) -> list[psutil.Process]:
 
 @pytest.mark.timeout(180)
 def test_a_run_that_is_paused_and_resumed(stack: Stack, undisturbed: JobView, tmp_path: Path) -> None:
-    job = begin(stack, 0.3)
+    job = begin(stack, 0.1)
     stack.client.pause(job)
     until = time.monotonic() + 30
     while stack.client.job(job).state != "PAUSED":

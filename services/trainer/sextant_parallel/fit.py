@@ -96,6 +96,7 @@ class Fit:
         self._optimized = optimized
         self._saver = Saver()
         self._unnamed: str | None = None
+        self._saved = -1
         self.history = History()
         self.runtime = self._start(optimized.plan)
         self.step = self._load()
@@ -189,8 +190,9 @@ class Fit:
 
     def _save(self) -> None:
         name = f"step-{self.step:09d}"
-        if self._unnamed == name or self._latest() == name:
+        if self._saved == self.step:
             return
+        self._saved = self.step
         began = time.perf_counter()
         self._finish_saving()
         extra: dict[str, Any] = {"step": self.step}
@@ -231,7 +233,8 @@ class Fit:
         if name is None:
             return 0
         extra = self.runtime.load(self._directory / name, {"step": 0})
-        return int(extra["step"])
+        self._saved = int(extra["step"])
+        return self._saved
 
 
 def _from_first(value: T) -> T:
