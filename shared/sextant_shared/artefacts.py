@@ -16,6 +16,8 @@ import fsspec
 from sextant_shared.errors import InvalidInput, NotFound, Unavailable
 
 CHUNK = 1 << 20
+MAX_PART_BYTES = 255
+"""The longest name of a file that file systems take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,13 @@ def hash_file(path: Path) -> File:
 def safe_path(path: str) -> PurePosixPath:
     """A relative path that stays below its root. Raises InvalidInput for anything else."""
     pure = PurePosixPath(path)
-    if not path or "\0" in path or "\\" in path or pure.is_absolute() or ".." in pure.parts or len(path) > 512:
+    leaves = pure.is_absolute() or ".." in pure.parts or "\0" in path or "\\" in path
+    too_long = len(path) > 512 or any(len(part.encode()) > MAX_PART_BYTES for part in pure.parts)
+    if not pure.parts or leaves or too_long:
         raise InvalidInput(
-            "a path must be relative, without '..', backslash or NUL, of at most 512 characters", field="path"
+            "a path must be relative, without '..', backslash or NUL, of at most 512 characters, "
+            f"each part of at most {MAX_PART_BYTES} bytes",
+            field="path",
         )
     return pure
 

@@ -17,6 +17,8 @@ from sqlalchemy import Engine, create_engine, text
 
 from sextant.stack.running import RunningServers
 from sextant.stack.servers import free_port
+from sextant_scheduler.store.control import record_node
+from sextant_shared.contracts.messages import NodeAlive
 from sextant_shared.security import Secret
 
 START_S = 30.0
@@ -34,6 +36,11 @@ class Api:
         """A new key with these scopes: its id and secret."""
         made = self.http.post("/v1/keys", json={"name": "k", "scopes": list(scopes)}).json()
         return made["id"], made["secret"]
+
+    def hold_node(self, name: str, slots: int) -> None:
+        """Let there be a live trainer node."""
+        with self.engine.begin() as conn:
+            record_node(conn, NodeAlive(name=name, instance="test", slots=slots))
 
     def submit(self, spec: dict[str, Any] | None = None, key: str | None = None) -> dict[str, Any]:
         """An accepted job; a probe unless told otherwise."""

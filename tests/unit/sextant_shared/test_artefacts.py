@@ -61,7 +61,9 @@ def test_the_digest_of_a_set_of_files_does_not_depend_on_their_order(store: Arte
     assert digest_of(files) != digest_of(files[:1])
 
 
-@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a\\b", "a\0b", "x" * 600])
-def test_a_path_that_could_leave_its_root_is_refused(path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../x", "a/../../x", "a\\b", "a\0b", "x" * 600, ".", "./", "a/" + "\u00e9" * 128]
+)
+def test_a_path_that_could_leave_its_root_or_names_no_file_is_refused(path: str) -> None:
     with pytest.raises(InvalidInput):
         safe_path(path)

@@ -16,9 +16,10 @@ from sextant_scheduler.store import reads
 from sextant_shared.contracts.base import Accepted, Name
 from sextant_shared.contracts.views import AuditVerdict, AuditView, KeyView, NodeView, Page
 from sextant_shared.errors import InvalidInput
-from sextant_shared.security import SCOPES
+from sextant_shared.security import SCOPES, Secret
 
 router = APIRouter(prefix="/v1")
+SEQ_DIGITS = 9
 
 
 class NewKey(Accepted):
@@ -53,12 +54,20 @@ async def verify(here: Here, who: ReadsAudit, job: UUID | None = None) -> AuditV
 
 
 @router.post("/keys", status_code=201, tags=["keys"])
-async def create_key(body: NewKey, here: Here, who: Administers) -> KeyView:
-    """Make an API key. Its secret is shown once, so that this call is never answered from memory."""
+async def create_key(body: NewKey, request: Request, here: Here, who: Administers) -> KeyView:
+    """Make an API key. Its secret is shown once: the same request again gives the same key without it."""
     unknown = sorted(set(body.scopes) - set(SCOPES))
     if unknown:
         raise InvalidInput(f"unknown scope {unknown[0][:80]!r}", field="scopes", accepted=", ".join(SCOPES))
-    return await here.write(lambda conn: keys.create(conn, who, body.name, body.scopes, body.expires_in_days))
+    raw, secret = await request.body(), Secret.new()
+    fresh: list[KeyView] = []
+
+    def create(conn: Any) -> dict[str, Any]:
+        fresh.append(keys.create(conn, who, secret, body.name, body.scopes, body.expires_in_days))
+        return fresh[0].model_dump(mode="json")
+
+    kept = await here.write(lambda conn: once(conn, request, who.tenant, raw, create))
+    return KeyView.model_validate({**kept, "secret": str(secret) if fresh else None})
 
 
 @router.get("/keys", tags=["keys"])
@@ -82,6 +91,8 @@ def _after(cursor: str | None) -> tuple[UUID, int] | None:
         return None
     subject, _, seq = cursor.partition(":")
     try:
+        if len(seq) > SEQ_DIGITS:
+            raise ValueError
         return UUID(subject), int(seq)
     except ValueError:
         raise InvalidInput(

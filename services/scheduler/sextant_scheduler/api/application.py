@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sextant_scheduler.api import administration, endpoints, jobs, stream, uploads, versions
 from sextant_scheduler.api.context import Context, Here
+from sextant_scheduler.api.description import describe
 from sextant_scheduler.api.limits import Limits
 from sextant_scheduler.api.problems import install
 from sextant_scheduler.metrics import ApiMetrics
@@ -40,6 +41,7 @@ def create(
     app.add_api_route("/v1/health/ready", ready, tags=["health"])
     app.add_api_route("/v1/version", show_version, tags=["health"])
     install(app)
+    app.openapi = describe(app, OPEN_ROUTES)  # type: ignore[method-assign] # as its manual says
     app.add_middleware(Limits, max_body_bytes=max_body_bytes, metrics=ApiMetrics(registry))
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -11,12 +12,15 @@ from sextant_scheduler.api.context import Here, Infers, ReadsModels, WritesJobs
 from sextant_scheduler.api.idempotency import once
 from sextant_scheduler.handlers import endpoints
 from sextant_scheduler.store import reads
+from sextant_shared.contracts.base import Name
 from sextant_shared.contracts.views import EndpointView, Page
-from sextant_shared.errors import Unavailable
+from sextant_shared.errors import NotFound, Unavailable
 
 router = APIRouter(tags=["endpoints"])
 PASSED_ON = ("authorization", "content-type", "inference-header-content-length", "accept")
 PASSED_BACK = ("content-type", "inference-header-content-length", "retry-after")
+PROTOCOL_PATH = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*|")
+"""What the protocol's paths are made of: nothing that could lead elsewhere, or be read as another part of a URL."""
 
 
 def _url(request: Request) -> str:
@@ -30,13 +34,13 @@ async def list_endpoints(request: Request, here: Here, who: ReadsModels) -> Page
 
 
 @router.get("/v1/endpoints/{name}")
-async def get_endpoint(name: str, request: Request, here: Here, who: ReadsModels) -> EndpointView:
+async def get_endpoint(name: Name, request: Request, here: Here, who: ReadsModels) -> EndpointView:
     """One endpoint."""
     return (await here.read(lambda conn: reads.endpoints(conn, who.tenant, _url(request), name)))[0]
 
 
 @router.delete("/v1/endpoints/{name}", status_code=202)
-async def delete_endpoint(name: str, request: Request, here: Here, who: WritesJobs) -> EndpointView:
+async def delete_endpoint(name: Name, request: Request, here: Here, who: WritesJobs) -> EndpointView:
     """Take an endpoint down."""
 
     def work(conn: Any) -> dict[str, Any]:
@@ -53,6 +57,8 @@ async def delete_endpoint(name: str, request: Request, here: Here, who: WritesJo
 @router.post("/v2/{path:path}", include_in_schema=False)
 async def infer(request: Request, here: Here, who: Infers, path: str = "") -> Response:
     """Pass a call of the Open Inference Protocol on to the inference service, and its answer back."""
+    if not PROTOCOL_PATH.fullmatch(path):
+        raise NotFound(f"the inference protocol has no path {path[:80]!r}")
     headers = {name: value for name, value in request.headers.items() if name in PASSED_ON}
     try:
         answer = await here.inference.request(

@@ -7,16 +7,18 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, ValidationError
+from pydantic.config import JsonDict
 from pydantic_core import from_json
+from sqlalchemy import Connection
 
 from sextant_scheduler.api.context import Context, Here, ReadsAudit, ReadsJobs, WritesJobs, context
 from sextant_scheduler.api.idempotency import key_of, once
 from sextant_scheduler.api.problems import findings_of
 from sextant_scheduler.handlers import commands
-from sextant_scheduler.handlers.submission import look_up_inputs, needs_look_up, new_job
+from sextant_scheduler.handlers.submission import look_up_inputs, needs_look_up, new_job, submit_all
 from sextant_scheduler.store import reads
 from sextant_shared.contracts.base import Accepted, Text
-from sextant_shared.contracts.specs import SPEC, JobSpec
+from sextant_shared.contracts.specs import KINDS, SPEC, JobSpec
 from sextant_shared.contracts.views import (
     AuditView,
     Finding,
@@ -29,18 +31,18 @@ from sextant_shared.contracts.views import (
     WhyView,
 )
 from sextant_shared.errors import InvalidInput, KeyReused
+from sextant_shared.lifecycle.jobs import NewJob, Submitted
 from sextant_shared.lifecycle.machine import Cancel, Event, Pause, Resume
+from sextant_shared.lifecycle.states import State
 from sextant_shared.security import Identity
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[UUID | None, Query(description="the `next` of the page before")]
-SPEC_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": SPEC.json_schema(ref_template="#/components/schemas/{model}")}},
-    }
-}
+Filter = Annotated[Text | None, Query(description="only those with this name")]
+Kind = Annotated[str | None, Query(pattern=f"^({'|'.join(KINDS)})$")]
+SPEC_SCHEMA: JsonDict = {"$ref": "#/components/schemas/JobSpec"}
+SPEC_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": SPEC_SCHEMA}}}}
 MAX_BATCH = 1000
 
 
@@ -53,7 +55,7 @@ class CancelBody(Accepted):
 class BatchBody(Accepted):
     """Jobs to accept together."""
 
-    jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH)
+    jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH, json_schema_extra={"items": SPEC_SCHEMA})
 
 
 @router.post("", status_code=202, response_model=SubmittedView, openapi_extra=SPEC_BODY)
@@ -78,16 +80,18 @@ async def accept(here: Context, who: Identity, spec: JobSpec, key: str) -> tuple
     done = await here.submissions.submit(job)
     if not done.same_body:
         raise KeyReused(field="Idempotency-Key", accepted="a new key for each new request")
-    view = SubmittedView(id=done.id, kind=job.kind, name=job.name, state=done.state, created_at=done.created_at)
-    return view, done.created
+    return _submitted(job, done), done.created
+
+
+def _submitted(job: NewJob, done: Submitted) -> SubmittedView:
+    return SubmittedView(id=done.id, kind=job.kind, name=job.name, state=done.state, created_at=done.created_at)
 
 
 @router.post("/batch", status_code=202)
 async def submit_batch(
     body: BatchBody, request: Request, here: Here, who: WritesJobs
 ) -> dict[str, list[SubmittedView]]:
-    """Accept up to 1000 jobs; with an Idempotency-Key, each gets that key and its place in the list."""
-    key = key_of(request) or f"auto/{uuid4()}"
+    """Accept up to 1000 jobs, all or none."""
     specs: list[JobSpec] = []
     for index, item in enumerate(body.jobs):
         try:
@@ -95,8 +99,14 @@ async def submit_batch(
         except ValidationError as error:
             first = findings_of(error.errors())[0]
             raise InvalidInput(first.message, field=f"jobs.{index}.{first.field}", accepted=first.accepted) from None
-    items = [(await accept(here, who, spec, f"{key}#{index}"))[0] for index, spec in enumerate(specs)]
-    return {"items": items}
+    raw = await request.body()
+
+    def accept_all(conn: Connection) -> dict[str, Any]:
+        made = submit_all(conn, specs, tenant=who.tenant, actor=who.actor)
+        return {"items": [_submitted(job, done).model_dump(mode="json") for job, done in made]}
+
+    answer = await here.write(lambda conn: once(conn, request, who.tenant, raw, accept_all))
+    return {"items": [SubmittedView.model_validate(item) for item in answer["items"]]}
 
 
 @router.post("/validate", openapi_extra=SPEC_BODY)
@@ -120,9 +130,9 @@ async def validate(request: Request, here: Here, who: WritesJobs) -> ValidationV
 async def list_jobs(
     here: Here,
     who: ReadsJobs,
-    kind: str | None = None,
-    state: str | None = None,
-    name: str | None = None,
+    kind: Kind = None,
+    state: State | None = None,
+    name: Filter = None,
     parent: UUID | None = None,
     root: UUID | None = None,
     top: bool = False,

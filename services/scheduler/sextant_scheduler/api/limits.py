@@ -30,17 +30,20 @@ class Limits:
             return
         limit = OWN_LIMIT_BYTES if scope["path"].startswith(OWN_LIMIT) else self._max
         began, status, seen = time.perf_counter(), 500, 0
+        too_large = PayloadTooLarge(f"a body may have {limit} bytes here")
 
         async def limited() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise PayloadTooLarge(f"a body may have {limit} bytes here")
+                raise too_large
             return message
 
         async def watched(message: Message) -> None:
             nonlocal status
+            if seen > limit:
+                return  # whatever the application makes of the error: the answer is ours
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
@@ -50,7 +53,10 @@ class Limits:
             if length.isdigit() and int(length) > limit:
                 raise PayloadTooLarge(f"a body may have {limit} bytes here; this one has {int(length)}")
             await self._app(scope, limited, watched)
+            if seen > limit:
+                raise too_large
         except PayloadTooLarge as error:
+            seen = 0
             await answer(problem_of(error))(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -33,6 +34,7 @@ STATUS: dict[type[e.SextantError], int] = {
 RETRY_AFTER_S = "1"
 MEDIA_TYPE = "application/problem+json"
 GIVEN_MAX = 80
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def answer(problem: Problem) -> Response:
@@ -55,14 +57,13 @@ def problem_of(error: e.SextantError) -> Problem:
 def invalid(findings: list[Finding]) -> Problem:
     """A request with faults."""
     detail = "; ".join(f"{f.field}: {f.message}" for f in findings[:3]) or "the request is not valid"
-    return Problem(title="Unprocessable Content", status=422, detail=detail, errors=findings)
+    return Problem(title=HTTPStatus(422).phrase, status=422, detail=detail, errors=findings)
 
 
 def findings_of(errors: Iterable[Mapping[str, Any]]) -> list[Finding]:
     """Pydantic's errors, with the field as the user wrote it."""
     return [
-        Finding(field=_field(_location(err)), message=_message(err), given=_given(err), accepted=_accepted(err))
-        for err in errors
+        Finding(field=_field(err), message=_message(err), given=_given(err), accepted=_accepted(err)) for err in errors
     ]
 
 
@@ -73,15 +74,17 @@ def _location(error: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(error["loc"])
 
 
-def _field(location: Iterable[Any]) -> str:
+def _field(error: Mapping[str, Any]) -> str:
     # A union's location also names the branch that was tried, which the user never wrote: a kind at the beginning and
-    # behind a step's name, a model's class elsewhere.
-    parts = [str(part) for part in location]
-    branches = {0, 3} if parts[:2] == ["pipeline", "steps"] else {0}
+    # behind a step's name, a model's class elsewhere. An unknown field, and a key that is refused, were written.
+    parts = [str(part) for part in _location(error)]
+    written = {len(parts) - 1} if error["type"] == "extra_forbidden" else set()
+    written |= {index - 1 for index, part in enumerate(parts) if part == "[key]"}
+    of_kind = {0, 3} if parts[:2] == ["pipeline", "steps"] else {0}
     kept = [
         part
         for index, part in enumerate(parts)
-        if not (index in branches and part in KINDS) and not part[:1].isupper() and "[" not in part
+        if index in written or not (part[:1].isupper() or "[" in part or (index in of_kind and part in KINDS))
     ]
     return ".".join(kept) or "(body)"
 
@@ -126,7 +129,11 @@ def install(app: FastAPI) -> None:
 
     async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101 - likewise
-        return answer(invalid(findings_of(error.errors())))
+        found = error.errors()
+        if isinstance(error, RequestValidationError):
+            # FastAPI says first where the field came from: body, query, path, header.
+            found = [{**fault, "loc": fault["loc"][1:]} for fault in found]
+        return answer(invalid(findings_of(found)))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - likewise
@@ -140,6 +147,14 @@ def install(app: FastAPI) -> None:
         status = 503 if away else 500
         return answer(Problem(title=HTTPStatus(status).phrase, status=status, detail=detail))
 
+    async def system(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)  # noqa: S101 - likewise
+        if error.errno not in FULL:
+            return await unexpected(request, error)
+        log.error("api.disk_full", error=error.strerror)
+        detail = "the server's disk is full: nothing of this request was kept; send it again when there is room"
+        return answer(Problem(title=HTTPStatus(507).phrase, status=507, detail=detail))
+
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("api.unexpected", exc_info=error)
         return answer(Problem(title="Internal Server Error", status=500, detail="an unexpected error; it was logged"))
@@ -149,4 +164,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(SQLAlchemyError, store)
+    app.add_exception_handler(OSError, system)
     app.add_exception_handler(Exception, unexpected)

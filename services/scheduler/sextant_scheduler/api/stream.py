@@ -61,6 +61,9 @@ async def _events(here: Context, tenant: str, family: list[JobView]) -> AsyncIte
         family = await here.read(lambda conn: reads.family(conn, tenant, root.id))
         for job in family:
             yield _event("state", _state(job))
+        if State(family[0].state).is_terminal:
+            yield _end(family[0].id, family[0].state)
+            return
         while True:
             try:
                 message = await asyncio.wait_for(queue.get(), LOOK_EVERY_S)
@@ -68,7 +71,7 @@ async def _events(here: Context, tenant: str, family: list[JobView]) -> AsyncIte
                 job = await here.read(lambda conn: reads.job(conn, tenant, root.id))
                 if State(job.state).is_terminal:
                     yield _event("state", _state(job))
-                    yield _event("end", {"id": str(job.id), "state": job.state})
+                    yield _end(job.id, job.state)
                     return
                 yield ": still here\n\n"
                 continue
@@ -89,7 +92,7 @@ def _render(message: Message, job_id: UUID, wanted: set[UUID]) -> list[str]:
         state = {k: body.get(k) for k in ("kind", "name", "state", "event", "root_id", "parent_id", "attempt")}
         lines = [_event("state", {"id": str(about), "step": body.get("step"), "at": body["occurred_at"], **state})]
         if _is_end(message, job_id):
-            lines.append(_event("end", {"id": str(about), "state": body["state"]}))
+            lines.append(_end(about, body["state"]))
         return lines
     return [_event(message.what, body)] if about in wanted else []
 
@@ -103,6 +106,10 @@ def _state(job: JobView) -> dict[str, Any]:
     at = job.finished_at or job.started_at or job.created_at
     fields = {"kind", "name", "step", "state", "root_id", "parent_id", "error", "attempt"}
     return {"id": str(job.id), "at": at.isoformat(), **job.model_dump(mode="json", include=fields)}
+
+
+def _end(job_id: UUID, state: str) -> str:
+    return _event("end", {"id": str(job_id), "state": state})
 
 
 def _event(name: str, body: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from sextant_shared.store import tables as t
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 MAX_PIECE = 8 * 2**20
 MAX_UPLOAD = 2**40
+PIECE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
 class NewUpload(Accepted):
@@ -54,7 +55,7 @@ async def get(upload_id: UUID, here: Here, who: WritesData) -> UploadView:
     return reads.upload_view(await here.read(lambda conn: _row(conn, who, upload_id)))
 
 
-@router.patch("/{upload_id}")
+@router.patch("/{upload_id}", openapi_extra=PIECE)
 async def append(
     upload_id: UUID, request: Request, here: Here, who: WritesData, upload_offset: int = Header(ge=0)
 ) -> UploadView:
@@ -105,7 +106,10 @@ def _write(path: Path, offset: int, piece: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        os.pwrite(descriptor, piece, offset)
+        written = 0
+        while written < len(piece):
+            # A disk that is nearly full takes a part, and refuses the next.
+            written += os.pwrite(descriptor, piece[written:], offset + written)
         os.ftruncate(descriptor, offset + len(piece))
         os.fsync(descriptor)
     finally:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from sextant_scheduler.api.context import Context, Here, ReadsData, ReadsModels
-from sextant_scheduler.api.jobs import Cursor, Limit
+from sextant_scheduler.api.jobs import Cursor, Filter, Limit
 from sextant_scheduler.store import reads
 from sextant_shared.artefacts import File
 from sextant_shared.contracts.views import Page, VersionView
@@ -27,7 +27,7 @@ RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 
 @router.get("/datasets")
 async def list_datasets(
-    here: Here, who: ReadsData, name: str | None = None, limit: Limit = 50, cursor: Cursor = None
+    here: Here, who: ReadsData, name: Filter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[VersionView]:
     """Dataset versions, the newest first."""
     return await _page(here, who, t.datasets, name, limit, cursor)
@@ -35,7 +35,7 @@ async def list_datasets(
 
 @router.get("/models")
 async def list_models(
-    here: Here, who: ReadsModels, name: str | None = None, limit: Limit = 50, cursor: Cursor = None
+    here: Here, who: ReadsModels, name: Filter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[VersionView]:
     """Model versions, the newest first."""
     return await _page(here, who, t.models, name, limit, cursor)

@@ -15,9 +15,8 @@ from sextant_shared.store import audit
 from sextant_shared.store import tables as t
 
 
-def create(conn: Connection, who: Identity, name: str, scopes: list[str], days: int | None) -> KeyView:
-    """Make a key; its secret is in this answer and nowhere else."""
-    secret = Secret.new()
+def create(conn: Connection, who: Identity, secret: Secret, name: str, scopes: list[str], days: int | None) -> KeyView:
+    """Make a key; only the hash of its secret is stored."""
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
     values = {
         "id": new_id(),
@@ -31,7 +30,7 @@ def create(conn: Connection, who: Identity, name: str, scopes: list[str], days: 
     row = conn.execute(insert(t.api_keys).values(values).returning(t.api_keys)).mappings().one()
     detail = {"name": name, "prefix": secret.prefix, "scopes": scopes}
     audit.append(conn, "key", row["id"], tenant=who.tenant, actor=who.actor, event="created", detail=detail)
-    return KeyView.model_validate({**row, "secret": str(secret)})
+    return KeyView.model_validate(dict(row))
 
 
 def revoke(conn: Connection, who: Identity, key_id: UUID) -> KeyView:

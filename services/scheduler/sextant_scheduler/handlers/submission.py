@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +16,13 @@ from sextant_shared.contracts.references import DatasetRef
 from sextant_shared.contracts.specs import JobSpec, PipelineSpec, PrepareSpec, ProbeSpec, TrainSpec, TuneSpec
 from sextant_shared.errors import InvalidInput, NotFound
 from sextant_shared.ids import new_id
+from sextant_shared.lifecycle import jobs
 from sextant_shared.lifecycle.jobs import NewJob
 from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 from sextant_shared.store import versions
+from sextant_zoo import registry as zoo
 
 UPLOAD = "upload://"
 PACKAGE = "package://"
@@ -57,6 +60,20 @@ def new_job(
         max_attempts=spec.retry.max_attempts,
         backoff_s=spec.retry.backoff_s,
     )
+
+
+def submit_all(
+    conn: Connection, specs: Sequence[JobSpec], *, tenant: str, actor: str
+) -> list[tuple[NewJob, jobs.Submitted]]:
+    """Insert a job for each of `specs`. Raises InvalidInput naming the first that cannot be accepted."""
+    new: list[NewJob] = []
+    for index, spec in enumerate(specs):
+        try:
+            inputs = look_up_inputs(conn, spec, tenant)
+        except InvalidInput as error:
+            raise InvalidInput(error.message, field=f"jobs.{index}.{error.field}", accepted=error.accepted) from None
+        new.append(new_job(spec, tenant=tenant, actor=actor, key=f"auto/{new_id()}", inputs=inputs))
+    return list(zip(new, jobs.submit(conn, new), strict=True))
 
 
 def body_hash(plain: dict[str, Any]) -> str:
@@ -106,6 +123,7 @@ def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str) -> dict[st
     if isinstance(spec, PrepareSpec):
         inputs.update(_source(conn, spec, tenant, where))
     if isinstance(spec, TrainSpec | TuneSpec):
+        _check_model(spec, where)
         _check_width(conn, spec, where)
     return inputs
 
@@ -130,6 +148,15 @@ def _upload_id(source: str, where: str) -> UUID:
     except ValueError:
         accepted = "package://sklearn/NAME or upload://ID[/PATH]"
         raise InvalidInput(f"{source[:80]!r} names no source", field=f"{where}source", accepted=accepted) from None
+
+
+def _check_model(spec: TrainSpec | TuneSpec, where: str) -> None:
+    if spec.model is None:
+        return
+    try:
+        zoo.check(spec.model.zoo, spec.model.config)
+    except zoo.UnknownModelError as error:
+        raise InvalidInput(str(error), field=f"{where}{error.field}") from None
 
 
 def _check_width(conn: Connection, spec: TrainSpec | TuneSpec, where: str) -> None:
