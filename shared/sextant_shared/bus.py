@@ -56,8 +56,13 @@ class Bus:
     async def connect(cls, url: str, name: str) -> Bus:
         """Connect and keep trying for ever; the first connection may take as long as the server does to start."""
 
-        async def quiet(error: Exception) -> None:
-            log.debug("bus.error", error=str(error))
+        told: set[str] = set()
+
+        async def once(error: Exception) -> None:
+            # Each reason once: the attempts go on twice a second.
+            reason = str(error) or type(error).__name__
+            (log.debug if reason in told else log.warning)("bus.unreachable", error=reason)
+            told.add(reason)
 
         client = await nats.connect(
             url,
@@ -65,7 +70,7 @@ class Bus:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.5,
             ping_interval=30,
-            error_cb=quiet,
+            error_cb=once,
             allow_reconnect=True,
         )
         return cls(client)

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from sextant_scheduler.settings import MigrateSettings, SchedulerSettings
 from sextant_shared.errors import InvalidInput
@@ -34,6 +35,10 @@ def main(arguments: list[str]) -> int:
     except InvalidInput as error:
         sys.stderr.write(f"sextant_scheduler: {error.message}\n")
         return 2
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no reason given"
+        sys.stderr.write(f"sextant_scheduler: SEXTANT_DATABASE_URL: the database cannot be reached: {reason}\n")
+        return 1
     return 0
 
 

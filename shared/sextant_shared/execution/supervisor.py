@@ -175,7 +175,11 @@ class Attempt:
             if self._work:
                 self._work.kill()
         self._report()
-        return self._commit(final, ending)
+        try:
+            return self._commit(final, ending)
+        except OSError as error:
+            # Such as a full disk under the artefacts: worth another try, and not the death of a worker.
+            return self._end_badly(Failed(message=f"the results could not be stored: {error.strerror}", retriable=True))
 
     def _ranks(self) -> int:
         return int(self._job.spec.get("resources", {}).get("ranks", 1))

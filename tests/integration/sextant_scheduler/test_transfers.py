@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,3 +65,23 @@ def test_downloads_stay_below_the_version_that_they_name(api: Api, path: str) ->
     answer = api.http.get(f"/v1/models/none/files/{path}")
     assert answer.status_code in (404, 422)
     assert "root:" not in answer.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk of 64 kB is mounted, which needs root")
+def test_a_full_disk_is_told_and_the_upload_goes_on_when_there_is_room(api: Api) -> None:
+    content = bytes(200_000)
+    upload = announce(api, content).json()["id"]
+    place = Path(api.environment["SEXTANT_WORK_DIR"]) / "uploads" / upload
+    place.mkdir(parents=True)
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if subprocess.run(mounted, check=False, capture_output=True).returncode:
+        pytest.skip("this container may not mount")
+    try:
+        refused = send(api, upload, content, 0)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert refused.status_code == 507
+    assert "disk is full" in refused.json()["detail"]
+    assert str(place) not in refused.text
+    assert api.http.get(f"/v1/uploads/{upload}").json()["received"] == 0
+    assert send(api, upload, content, 0).json()["completed"]
