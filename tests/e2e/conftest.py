@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -44,20 +45,29 @@ def free_options() -> Options:
     raise AssertionError("no free block of ports")
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """Started once for all end-to-end tests."""
+@contextmanager
+def home_directory() -> Iterator[Path]:
+    """A place for a stack's state, removed at the end."""
     # Not below pytest's own directory: the account that runs PostgreSQL for root could not come to it.
     directory = Path(tempfile.mkdtemp(prefix="sextant-e2e-"))
     directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
     try:
-        now = control.up_detached(directory, free_options())
-        key = Home(directory).credentials().admin_key
-        with Client(now.url, key) as client:
-            yield Stack(directory, now.url, client)
+        yield directory
     finally:
-        control.down(directory)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Started once for all end-to-end tests."""
+    with home_directory() as directory:
+        try:
+            now = control.up_detached(directory, free_options())
+            key = Home(directory).credentials().admin_key
+            with Client(now.url, key) as client:
+                yield Stack(directory, now.url, client)
+        finally:
+            control.down(directory)
 
 
 def digits_pipeline() -> dict[str, Any]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
+import psutil
 
+from sextant import Client
+from sextant.stack import control
+from sextant.stack.home import Home
 from sextant.stack.processes import METRICS_PORTS_FROM, SERVICES
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, free_options, home_directory
 
 EXPECTED = {
     "scheduler-api": ["sextant_api_requests_total", "sextant_api_request_seconds_bucket"],
@@ -91,3 +97,37 @@ def test_a_secret_stands_in_no_log_and_in_no_command_line(stack: Stack) -> None:
     for name, secret in secrets.items():
         assert str(secret) not in logs, name
         assert str(secret) not in commands, name
+
+
+def test_ctrl_c_stops_all_in_order_and_what_ran_goes_on_at_the_next_up() -> None:
+    with home_directory() as home:
+        options = free_options()
+        environment = {**os.environ, "SEXTANT_HOME": str(home)}
+        command = [sys.executable, "-m", "sextant", "up", "--port", str(options.port), "--slots", "1"]
+        with (home / "output").open("wb") as output:
+            foreground = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        pids = _await_ready(home)
+        with Client(f"http://127.0.0.1:{options.port}", Home(home).credentials().admin_key) as client:
+            job = client.submit({"kind": "probe", "sleep_s": 600})
+            assert "RUNNING" in (getattr(event, "state", None) for event in client.stream(job))
+        foreground.send_signal(signal.SIGINT)
+        assert foreground.wait(30) == 0
+        assert not [name for name, pid in pids.items() if psutil.pid_exists(pid)]
+        # A service that outlived its servers would have said so.
+        assert "unavailable" not in (home / "output").read_text()
+        try:
+            now = control.up_detached(home, options)
+            with Client(now.url, Home(home).credentials().admin_key) as client:
+                assert "RUNNING" in (getattr(event, "state", None) for event in client.stream(job))
+                events = [event.event for event in client.events(job)]
+                assert (events, client.job(job).worker_deaths) == (["submitted", "claimed", "drained", "claimed"], 0)
+        finally:
+            control.down(home)
+
+
+def _await_ready(home: Path) -> dict[str, int]:
+    until = time.monotonic() + 60
+    while not (now := control.status(home)).ready or len(now.processes) < len(SERVICES):
+        assert time.monotonic() < until, (home / "output").read_text()[-2000:]
+        time.sleep(0.1)
+    return {process.name: process.pid or 0 for process in now.processes}

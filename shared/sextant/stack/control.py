@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sextant.errors import BadInput, ClientError
-from sextant.stack import processes
+from sextant.stack import given, processes
 from sextant.stack.home import Home, write_private
 from sextant.stack.processes import Options
 from sextant.stack.servers import free_port
@@ -66,6 +66,7 @@ def up(path: Path, options: Options, say: Say) -> None:
     if lock is None:
         raise AlreadyUp(f"a stack is up in {home.path} already: process {home.holder()}, {_url_of(home)}")
     try:
+        given.check(os.environ)
         for port in processes.ports(options):
             if not port_is_free(port):
                 raise BadInput(f"port {port} is taken by another process; choose others with --port", field="port")
@@ -186,13 +187,13 @@ async def _run(home: Home, options: Options, say: Say) -> None:
 
 async def _start(supervisor: Supervisor, home: Home, options: Options, say: Say) -> None:
     credentials = home.credentials()
-    given = {name: value for name, value in os.environ.items() if name.startswith("SEXTANT_")}
+    urls = {name: value for name, value in os.environ.items() if name in given.PORTS and value}
     nats_port = free_port(0)
-    where = processes.urls(home, credentials, nats_port, given)
+    where = processes.urls(home, credentials, nats_port, urls)
     base = processes.environment(home, credentials, where, options)
     supervisor.url = f"http://127.0.0.1:{options.port}"
     began = time.monotonic()
-    await supervisor.start(processes.servers(home, credentials, nats_port, given), SERVERS_TIMEOUT_S)
+    await supervisor.start(processes.servers(home, credentials, nats_port, urls), SERVERS_TIMEOUT_S)
     await supervisor.run_once(processes.migration(base, credentials), SERVERS_TIMEOUT_S)
     write_private(home.client_file, json.dumps({"url": supervisor.url, "key": credentials.admin_key}))
     await supervisor.start(processes.services(base, options), READY_TIMEOUT_S)

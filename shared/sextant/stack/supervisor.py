@@ -31,6 +31,9 @@ STOP_GRACE_S = 15.0
 STABLE_S = 30.0
 MAX_BACKOFF_S = 10.0
 LOG_LIMIT_BYTES = 10 * 2**20
+LINE_LIMIT_BYTES = 1 << 16
+EARLY_ENDS = 5
+"""So often may a process end before it was ever ready: its start has a fault that no other try will mend."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -48,6 +51,8 @@ class Child:
     restarts: int = 0
     since: float = 0.0
     backoff_s: float = 0.2
+    said: str = ""
+    """Its last line."""
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -80,13 +85,21 @@ class Supervisor:
             self._children[spec.name] = child
             child.task = asyncio.create_task(self._supervise(child))
         deadline = time.monotonic() + timeout_s
-        while waiting := [s.name for s in specs if not self._children[s.name].ready]:
+        while waiting := [c for spec in specs if not (c := self._children[spec.name]).ready]:
             if self._stopping:
                 return
+            for child in waiting:
+                if child.restarts >= EARLY_ENDS:
+                    raise StackFailed(f"{child.spec.name} ends again and again: {child.said}; {self._see(child)}")
             if time.monotonic() > deadline:
-                raise StackFailed(f"{waiting[0]} was not ready within {timeout_s:.0f} s; see {self._log(waiting[0])}")
+                raise StackFailed(
+                    f"{waiting[0].spec.name} was not ready within {timeout_s:.0f} s; {self._see(waiting[0])}"
+                )
             await asyncio.sleep(READY_POLL_S)
         self.write_state()
+
+    def _see(self, child: Child) -> str:
+        return f"see {self._log(child.spec.name)}"
 
     async def stop(self) -> None:
         """Stop everything, the last started first."""
@@ -118,7 +131,7 @@ class Supervisor:
             child.process = await self._spawn(child.spec)
             child.since = time.time()
             began = time.monotonic()
-            output = asyncio.create_task(self._copy_output(child.spec.name, child.process))
+            output = asyncio.create_task(self._copy_output(child, child.process))
             health = asyncio.create_task(self._watch(child))
             code = await child.process.wait()
             health.cancel()
@@ -150,10 +163,11 @@ class Supervisor:
             extra_groups=[] if account else None,
         )
 
-    async def _copy_output(self, name: str, process: asyncio.subprocess.Process) -> None:
+    async def _copy_output(self, child: Child, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        path = self._log(name)
+        path = self._log(child.spec.name)
         stream = path.open("ab")
+        rest = b""
         try:
             while chunk := await process.stdout.read(1 << 16):
                 if stream.tell() > LOG_LIMIT_BYTES:
@@ -162,10 +176,20 @@ class Supervisor:
                     stream = path.open("ab")
                 stream.write(chunk)
                 stream.flush()
-                for line in chunk.decode(errors="replace").splitlines():
-                    self._say(name, line)
+                # What is written in parts is shown in whole lines.
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LINE_LIMIT_BYTES:
+                    lines, rest = [*lines, rest], b""
+                self._show(child, lines)
         finally:
+            self._show(child, [rest])
             stream.close()
+
+    def _show(self, child: Child, lines: list[bytes]) -> None:
+        for line in (raw.decode(errors="replace").rstrip() for raw in lines):
+            if line:
+                child.said = line
+                self._say(child.spec.name, line)
 
     async def _watch(self, child: Child) -> None:
         while not await self._answers(child.spec, "/readyz"):
