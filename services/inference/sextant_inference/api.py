@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 from sextant_inference import protocol
 from sextant_inference.metrics import InferenceMetrics
@@ -35,6 +36,7 @@ def create(models: Models, authorise: Authorise, metrics: InferenceMetrics, max_
     _metadata(app, models, Depends(authorise))
     _infer(app, models, metrics, Depends(authorise), max_body_bytes)
     app.add_exception_handler(e.SextantError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
     return app
 
@@ -113,6 +115,11 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": "1"} if isinstance(error, e.TransientError) else {}
     body = json.dumps({"error": f"{where}{error.message}{accepted}"})
     return Response(body, _status(error), headers, "application/json")
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - likewise
+    return Response(json.dumps({"error": str(error.detail)}), error.status_code, media_type="application/json")
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:

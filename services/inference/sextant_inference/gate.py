@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fastapi import Request
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sextant_shared.errors import Unauthenticated
+from sextant_shared.errors import Unauthenticated, Unavailable
 from sextant_shared.security import KeyCache, Secret, find_key
 
 
@@ -17,15 +18,18 @@ class Gate:
         self._keys = KeyCache()
 
     async def check(self, request: Request) -> None:
-        """Raise Unauthenticated or Forbidden unless the request may pass."""
+        """Raise Unauthenticated or Forbidden unless the request may pass, Unavailable where nobody can tell."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             raise Unauthenticated()
         secret = Secret.parse(token.strip())
         key = self._keys.get(secret.prefix)
         if key is None:
-            async with self._engine.connect() as conn:
-                key = await conn.run_sync(find_key, secret.prefix)
+            try:
+                async with self._engine.connect() as conn:
+                    key = await conn.run_sync(find_key, secret.prefix)
+            except OperationalError:
+                raise Unavailable("the metadata store is not reachable at present") from None
             if key is None:
                 raise Unauthenticated()
             self._keys.put(secret.prefix, key)

@@ -65,7 +65,10 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: Any) -> NDArray[An
     """The tensor from JSON numbers, nested or flat. Raises InvalidInput for what is no finite number of the type."""
     field = f"inputs.{spec.name}.data"
     try:
-        wide = np.asarray(data, dtype=np.float64)
+        given = np.asarray(data)
+        if given.dtype.kind == "U":
+            raise TypeError  # "1" is no number, though numpy would take it for one
+        wide = given.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise InvalidInput("the data are not all numbers, or their lists are ragged", field=field) from None
     if wide.size != math.prod(shape):
