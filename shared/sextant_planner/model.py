@@ -69,6 +69,11 @@ class BlockProfile(Record):
     forward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
     backward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
 
+    def held(self, tp: int) -> float:
+        """Parameters on one of `tp` tensor-parallel ranks."""
+        split = self.tensor.parameters if self.tensor else 0.0
+        return self.parameters * (1 - split + split / tp)
+
     @property
     def forward_flops(self) -> float:
         """Of one sample, matrix products alone."""

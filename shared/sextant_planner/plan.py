@@ -102,6 +102,12 @@ class ParallelPlan(Record):
         least, more = divmod(self.global_batch, self.dp)
         return tuple(least + (index < more) for index in range(self.dp))
 
+    def chunks(self, rank: int, blocks: int) -> list[range]:
+        """The blocks of a pipeline rank, by index, a range for each of its virtual stages."""
+        if not self.stages:
+            return [range(blocks)]
+        return [range(*self.stages[chunk * self.pp + rank]) for chunk in range(self.virtual_stages)]
+
     def require_world(self, world: int) -> None:
         """Raises PlanningError where the plan is for another number of devices."""
         if self.world != world:

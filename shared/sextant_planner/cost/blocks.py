@@ -99,9 +99,7 @@ class BlockCosts:
         """Adding the gradients of one micro-batch to those before it."""
         if self.traits.fused_accumulation or not self.device.multiprocessors:
             return 0.0
-        split = block.tensor.parameters if block.tensor else 0.0
-        held = block.parameters * (1 - split + split / tp)
-        return self.arithmetic.move_s(held * self.traits.accumulation_bytes)
+        return self.arithmetic.move_s(block.held(tp) * self.traits.accumulation_bytes)
 
     def _tensor_comm(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float]:
         if tp == 1 or block.tensor is None or not block.tensor.reductions:

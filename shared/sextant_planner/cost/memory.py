@@ -53,7 +53,7 @@ class MemoryCosts:
 
     def _states(self, blocks: Sequence[BlockProfile]) -> Memory:
         plan = self.plan
-        numbers = [self._held(block) for block in blocks]
+        numbers = [block.held(self.plan.tp) for block in blocks]
         total, largest = sum(numbers), max(numbers, default=0.0)
         shard = plan.dp_shard
         parameters, gradients = 4 * total / shard, 4 * total / shard
@@ -75,11 +75,6 @@ class MemoryCosts:
             optimizer=0.0 if plan.offload_optimizer else optimizer,
             buffers=sum(block.buffer_bytes for block in blocks),
         )
-
-    def _held(self, block: BlockProfile) -> float:
-        """Parameters of a block on one tensor-parallel rank."""
-        split = block.tensor.parameters if block.tensor else 0.0
-        return block.parameters * (1 - split + split / self.plan.tp)
 
     def _activations(self, chunks: Sequence[Sequence[int]], samples: float) -> tuple[float, float]:
         """Bytes of one micro-batch that are kept, and those of the largest block that is computed again."""

@@ -66,6 +66,7 @@ class StepCosts:
 
     def __init__(self, model: ModelProfile, cluster: Cluster, traits: RuntimeTraits | None = None) -> None:
         self.model, self.cluster = model, cluster
+        self._count = len(model.blocks)
         self.traits = traits or RuntimeTraits()
         self._passes = lru_cache(maxsize=1 << 16)(self._price)
         self._costs: dict[tuple[int, Precision], BlockCosts] = {}
@@ -101,7 +102,7 @@ class StepCosts:
         costs = MemoryCosts(self.model, plan)
         samples = max(plan.shares) / plan.microbatches
         return max(
-            (costs.of_rank(rank, _chunks(plan, self.model, rank), samples) for rank in range(plan.pp)), key=_total
+            (costs.of_rank(rank, plan.chunks(rank, self._count), samples) for rank in range(plan.pp)), key=_total
         )
 
     def block_passes(self, plan: ParallelPlan, index: int, *, samples: float, device: int) -> Passes:
@@ -146,7 +147,7 @@ class StepCosts:
         device, slowdown = self._slowest(plan, rank, replica)
         compute = recompute = tensor = 0.0
         stages = []
-        for chunk in _chunks(plan, self.model, rank):
+        for chunk in plan.chunks(rank, self._count):
             forward = backward = weight = 0.0
             for index in chunk:
                 passes = self.block_passes(plan, index, samples=samples, device=device).slowed(slowdown)
@@ -173,7 +174,7 @@ class StepCosts:
         """What ZeRO-3's gathering, and ZeRO-2's and -3's scattering of each micro-batch, add to a block's passes."""
         if plan.sharding not in (Sharding.ZERO2, Sharding.ZERO3):
             return 0.0, 0.0
-        numbers = self._held(plan, block)
+        numbers = block.held(plan.tp)
         stride = plan.tp * plan.cp
         hidden = self.cluster.overlap if self.cluster.prefetch else 0.0
         forward = backward = 0.0
@@ -202,9 +203,7 @@ class StepCosts:
         """The once-a-step reduction of gradients that the last backward pass does not hide."""
         if plan.dp * plan.cp == 1:
             return 0.0
-        numbers = sum(
-            self._held(plan, self.model.blocks[i]) for chunk in _chunks(plan, self.model, index) for i in chunk
-        )
+        numbers = sum(self.model.blocks[i].held(plan.tp) for chunk in plan.chunks(index, self._count) for i in chunk)
         count, inner = numbers * self._gradient_bytes(plan), plan.tp * plan.cp
         total = self._collective(Collective.ALL_REDUCE, count, plan.cp, plan.tp)
         if plan.sharding is Sharding.NONE:
@@ -224,8 +223,8 @@ class StepCosts:
 
     def _optimizer_s(self, plan: ParallelPlan, rank: int) -> float:
         device = self.cluster.devices[self.cluster.layout[rank * plan.dp * plan.tp * plan.cp]]
-        chunks = _chunks(plan, self.model, rank)
-        numbers = sum(self._held(plan, self.model.blocks[i]) for chunk in chunks for i in chunk) / plan.dp_shard
+        chunks = plan.chunks(rank, self._count)
+        numbers = sum(self.model.blocks[i].held(plan.tp) for chunk in chunks for i in chunk) / plan.dp_shard
         bandwidth = device.memory_bandwidth * device.memory_efficiency
         if plan.offload_optimizer:
             # Gradients go down and parameters come up; the step itself runs in the host's memory.
@@ -244,21 +243,11 @@ class StepCosts:
             model_flops_utilisation=3 * self.model.forward_flops * plan.global_batch / seconds / peak,
         )
 
-    def _held(self, plan: ParallelPlan, block: BlockProfile) -> float:
-        split = block.tensor.parameters if block.tensor else 0.0
-        return block.parameters * (1 - split + split / plan.tp)
-
     def _gradient_bytes(self, plan: ParallelPlan) -> int:
         return max(plan.precision.bytes, self.traits.gradient_bytes)
 
     def _collective(self, kind: Collective, count: float, size: int, stride: int) -> float:
         return collective_s(self.cluster, kind, count, size, stride)
-
-
-def _chunks(plan: ParallelPlan, model: ModelProfile, rank: int) -> list[range]:
-    if not plan.stages:
-        return [range(len(model.blocks))]
-    return [range(*plan.stages[chunk * plan.pp + rank]) for chunk in range(plan.virtual_stages)]
 
 
 def _alone(stages: Sequence[StageCost], microbatches: int) -> float:

@@ -73,7 +73,7 @@ def _fitted(plan: ParallelPlan, costs: StepCosts, limit: float) -> ParallelPlan 
     samples = max(plan.shares) / plan.microbatches
     device = costs.cluster.layout[0]
     for rank in range(plan.pp):
-        chunks = _chunks_of(plan, rank, len(flags))
+        chunks = plan.chunks(rank, len(flags))
         order = sorted(
             (index for chunk in chunks for index in chunk),
             key=lambda index: -_worth(costs, plan, index, samples, device),
@@ -110,12 +110,6 @@ def _memory(
 def _flagged(flags: list[bool], more: Sequence[int]) -> list[bool]:
     chosen = set(more)
     return [flag or index in chosen for index, flag in enumerate(flags)]
-
-
-def _chunks_of(plan: ParallelPlan, rank: int, blocks: int) -> list[range]:
-    if not plan.stages:
-        return [range(blocks)]
-    return [range(*plan.stages[chunk * plan.pp + rank]) for chunk in range(plan.virtual_stages)]
 
 
 def _with_fair_shares(plan: ParallelPlan, costs: StepCosts) -> ParallelPlan:

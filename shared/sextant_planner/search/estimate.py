@@ -107,7 +107,7 @@ class Estimates:
             parameters = largest = activations = arriving = fullest = 0.0
             for block in self._costs.model.blocks:
                 split = block.tensor
-                held = block.parameters * (1 - split.parameters + split.parameters / plan.tp if split else 1.0)
+                held = block.held(plan.tp)
                 share = split.activations if split else 0.0
                 rest = (1 - share) / (plan.tp if plan.sequence_parallel and split else 1)
                 kept = block.activation_bytes * (rest + share / plan.tp)
