@@ -25,23 +25,26 @@ BENCHES = {
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark that the arguments name; the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Runs one benchmark.")
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Runs one benchmark.", add_help=False)
     parser.add_argument("name", nargs="?", choices=sorted(BENCHES), metavar="NAME", help=", ".join(sorted(BENCHES)))
     parser.add_argument("--list", action="store_true", help="name all benchmarks")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: an answer within a minute")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("--peers", action="store_true", help="submit: Ray Jobs and MLflow beside ours")
+    name = parser.parse_known_args(arguments)[0].name
+    own = getattr(import_module(BENCHES[name]), "OPTIONS", {}) if name else {}
+    parser.set_defaults(own=[])
+    for option, text in own.items():
+        parser.add_argument(f"--{option}", action="append_const", const=option, dest="own", help=text)
+    parser.add_argument("--help", action="help", help="show this")
     options = parser.parse_args(arguments)
     if options.list:
-        for name, module in sorted(BENCHES.items()):
-            sys.stdout.write(f"{name:<14}{(import_module(module).__doc__ or '').splitlines()[0]}\n")
+        for known, module in sorted(BENCHES.items()):
+            sys.stdout.write(f"{known:<18}{(import_module(module).__doc__ or '').splitlines()[0]}\n")
         return 0
-    if options.name is None:
+    if name is None:
         parser.error("give the NAME of a benchmark, or --list")
-    if options.peers and options.name != "submit":
-        parser.error("--peers goes with submit")
-    bench: Bench = import_module(BENCHES[options.name]).run
-    report = Report(options.name, quick=options.quick, peers=options.peers)
+    report = Report(name, quick=options.quick, options=frozenset(options.own))
+    bench: Bench = import_module(BENCHES[name]).run
     bench(report)
     report.print(as_json=options.json)
     return 0

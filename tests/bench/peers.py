@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.bench.platforms import options
 from tests.bench.report import Report, percentile
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = Path(__file__).with_name("clients")
 START_S = 90.0
+INSTALL_S = 900.0
+ROUND_S = 180.0
+WARM_UP_ROUNDS = 1
 
 
 @dataclass(frozen=True)
@@ -31,72 +36,84 @@ class Peer:
 
     name: str
     requirement: str
-    server: tuple[str, ...]
+    server: str
     """The command, with {port} and {home}."""
     health: str
     client: str
     """The script in `clients`, which is given the URL and the load."""
+    load: tuple[str, str]
+    """Of a round, quick and full: jobs, or seconds."""
 
     @property
     def environment(self) -> Path:
         """Its virtual environment, made once."""
         return ROOT / ".bench" / self.name
 
+    @property
+    def python(self) -> str:
+        """The interpreter of its environment."""
+        return str(self.environment / "bin/python")
 
-RAY = Peer(
-    "ray",
-    "ray[default]==2.60.*",
-    (
+
+PEERS = (
+    Peer(
         "ray",
-        "start",
-        "--head",
-        "--block",
-        "--disable-usage-stats",
-        "--dashboard-port",
-        "{port}",
-        "--temp-dir",
-        "{home}",
+        "ray[default]==2.60.*",
+        "ray start --head --block --port 0 --disable-usage-stats --dashboard-port {port} --temp-dir {home}",
+        "/api/version",
+        "ray_jobs.py",
+        ("16", "32"),
     ),
-    "/api/version",
-    "ray_jobs.py",
+    Peer(
+        "mlflow",
+        "mlflow==3.17.*",
+        "mlflow server --port {port} --backend-store-uri sqlite:///{home}/runs.db",
+        "/health",
+        "mlflow_runs.py",
+        ("4", "8"),
+    ),
 )
-MLFLOW = Peer(
-    "mlflow",
-    "mlflow==3.17.*",
-    ("mlflow", "server", "--port", "{port}", "--backend-store-uri", "sqlite:///{home}/runs.db"),
-    "/health",
-    "mlflow_runs.py",
-)
 
 
-def measure(report: Report, port: int) -> None:
-    """Add both peers' figures: submissions a second, their latencies, memory, and how fast Ray's jobs drain."""
-    jobs, seconds = (16, 5.0) if report.quick else (64, 20.0)
-    for peer, load in ((RAY, str(jobs)), (MLFLOW, str(seconds))):
-        answer, pss_mb = _ask(peer, port, load, report)
-        latencies_ms = [1000 * value for value in answer["latencies_s"]]
-        report.figure(f"{peer.name}_per_second", len(latencies_ms) / answer["seconds"])
-        report.figure(f"{peer.name}_p50_ms", percentile(latencies_ms, 0.5))
-        report.figure(f"{peer.name}_p99_ms", percentile(latencies_ms, 0.99))
-        report.figure(f"{peer.name}_pss_mb", pss_mb)
-        report.sample(f"{peer.name}_latency_ms", latencies_ms)
-        if "drained_s" in answer:
-            report.figure(f"{peer.name}_drained_per_second", answer["done"] / answer["drained_s"])
-    report.note(
-        "peers: their own server and client, 16 clients, one after the other, after ours; Ray's jobs run `true`"
-    )
+def measure(report: Report, ours: Callable[[], float]) -> None:
+    """Rounds of each peer and of `ours` (submissions a second) in turn, while both run; a round warms a peer up."""
+    rounds = 1 if report.quick else 5
+    for peer in PEERS:
+        _install(peer, report)
+        with _served(peer) as (url, pid):
+            answers, beside = [], []
+            for number in range(WARM_UP_ROUNDS + rounds):
+                answers.append(_ask(peer, url, peer.load[not report.quick]))
+                beside.append(ours())
+                rate = len(answers[-1]["latencies_s"]) / answers[-1]["seconds"]
+                report.say(f"round {number}: {peer.name} {rate:.0f}/s, ours {beside[-1]:.0f}/s")
+            _tell(report, peer, answers[WARM_UP_ROUNDS:], beside[WARM_UP_ROUNDS:], pss_mb([pid]))
+    report.note("peers: their own server and client, 16 clients, in turn with ours; Ray's jobs run `true`")
 
 
-def _ask(peer: Peer, port: int, load: str, report: Report) -> tuple[dict[str, Any], float]:
-    _install(peer, report)
-    with _served(peer, port) as (url, pid):
-        report.say(f"{peer.name} answers; measuring")
-        command = [str(peer.environment / "bin/python"), str(CLIENTS / peer.client), url, load]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            raise SystemExit(f"{peer.name}: {done.stderr[-2000:]}")
-        answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
-        return answer, _pss_mb(pid)
+def _tell(report: Report, peer: Peer, answers: list[dict[str, Any]], beside: list[float], held_mb: float) -> None:
+    rates = [len(answer["latencies_s"]) / answer["seconds"] for answer in answers]
+    latencies_ms = [1000 * value for answer in answers for value in answer["latencies_s"]]
+    report.figure(f"{peer.name}_per_second", statistics.median(rates))
+    report.figure(f"{peer.name}_p50_ms", percentile(latencies_ms, 0.5))
+    report.figure(f"{peer.name}_p99_ms", percentile(latencies_ms, 0.99))
+    report.figure(f"{peer.name}_pss_mb", held_mb)
+    report.figure(f"{peer.name}_times", statistics.median([a / b for a, b in zip(beside, rates, strict=True)]))
+    report.sample(f"{peer.name}_per_second", rates)
+    report.sample(f"{peer.name}_latency_ms", latencies_ms)
+    report.sample(f"{peer.name}_beside_per_second", beside)
+    if "drained_s" in answers[0]:
+        drained = [answer["done"] / answer["drained_s"] for answer in answers]
+        report.figure(f"{peer.name}_drained_per_second", statistics.median(drained))
+        report.sample(f"{peer.name}_drained_per_second", drained)
+    version = _run([peer.python, "-c", f"import importlib.metadata as m; print(m.version({peer.name!r}))"], START_S)
+    report.note(f"{peer.name} {version.strip()}")
+
+
+def _ask(peer: Peer, url: str, load: str) -> dict[str, Any]:
+    said = _run([peer.python, str(CLIENTS / peer.client), url, load], ROUND_S)
+    answer: dict[str, Any] = json.loads(said[said.index("{") :])
+    return answer
 
 
 def _install(peer: Peer, report: Report) -> None:
@@ -104,50 +121,72 @@ def _install(peer: Peer, report: Report) -> None:
     if stamp.is_file() and stamp.read_text() == peer.requirement:
         return
     report.say(f"installing {peer.requirement} into {peer.environment.relative_to(ROOT)}")
-    subprocess.run([sys.executable, "-m", "venv", str(peer.environment)], check=True)
-    pip = [str(peer.environment / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, peer.requirement], check=True)
+    _run([sys.executable, "-m", "venv", "--clear", str(peer.environment)], INSTALL_S)
+    _run(
+        [peer.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", peer.requirement],
+        INSTALL_S,
+    )
     stamp.write_text(peer.requirement)
 
 
+def _run(command: list[str], timeout_s: float) -> str:
+    """What the command wrote; the benchmark ends with one line where it fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"{' '.join(command)} took longer than {timeout_s:.0f} s") from None
+    if done.returncode:
+        words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise SystemExit(f"{' '.join(command)} failed: {words[0]}")
+    return done.stdout
+
+
 @contextmanager
-def _served(peer: Peer, port: int) -> Iterator[tuple[str, int]]:
-    home = tempfile.mkdtemp(prefix=f"bench-{peer.name}-", dir="/tmp")
-    command = [word.format(port=port, home=home) for word in peer.server]
-    command[0] = str(peer.environment / "bin" / command[0])
-    environment = {**os.environ, "PATH": f"{peer.environment / 'bin'}:{os.environ['PATH']}"}
-    log = (Path(home) / "log").open("wb")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+def _served(peer: Peer) -> Iterator[tuple[str, int]]:
+    home, port = tempfile.mkdtemp(prefix=f"bench-{peer.name}-", dir="/tmp"), options().port
+    program, *arguments = peer.server.format(port=port, home=home).split()
+    binaries = peer.environment / "bin"
+    environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    with (Path(home) / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binaries / program, *arguments], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(url + peer.health, peer.name, process)
         yield url, process.pid
     finally:
-        for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            each.kill()
+        for each in family([process.pid]):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
-        log.close()
         shutil.rmtree(home, ignore_errors=True)
 
 
 def _wait(url: str, name: str, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(url, timeout=2).status_code == 200:
                 return
-        except httpx.TransportError:
-            pass
         time.sleep(0.5)
     raise SystemExit(f"{name} did not start within {START_S:.0f} s")
 
 
-def _pss_mb(pid: int) -> float:
+def family(pids: Iterable[int]) -> set[psutil.Process]:
+    """The processes and all below them."""
+    found: set[psutil.Process] = set()
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            found |= {root, *root.children(recursive=True)}
+    return found
+
+
+def pss_mb(pids: Iterable[int]) -> float:
+    """The proportional set size of the processes and of all below them."""
     total = 0.0
-    root = psutil.Process(pid)
-    for process in [root, *root.children(recursive=True)]:
-        try:
+    for process in family(pids):
+        with suppress(psutil.NoSuchProcess):
             total += process.memory_full_info().pss / 2**20
-        except psutil.NoSuchProcess:
-            continue
     return total

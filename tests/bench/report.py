@@ -22,10 +22,11 @@ Bench = Callable[["Report"], None]
 class Report:
     """Figures and samples of one run. Units stand at the end of the names: _s, _ms, _mb, _percent, per_second."""
 
-    def __init__(self, name: str, *, quick: bool, peers: bool = False) -> None:
+    def __init__(self, name: str, *, quick: bool, options: frozenset[str] = frozenset()) -> None:
+        """`options` are those of the benchmark's own OPTIONS that were given."""
         self.name = name
         self.quick = quick
-        self.peers = peers
+        self.options = options
         self.figures: dict[str, float] = {}
         self.samples: dict[str, list[float]] = {}
         self.notes: list[str] = []

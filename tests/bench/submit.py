@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tests.bench.platforms import Platform, options, parts
 from tests.bench.report import Report, percentile
 
 CLIENTS = 16
+OPTIONS = {"peers": "Ray Jobs and MLflow beside ours; takes some minutes"}
 
 
 def run(report: Report) -> None:
@@ -37,26 +39,28 @@ def run(report: Report) -> None:
                 if number:  # the first warms both up
                     floors.append(floor_round)
                     ours.append(our_round)
+        _tell(report, ours, floors)
+        report.figure("pss_mb", peers.pss_mb(platform.pids.values()))
+        if "peers" in report.options:
+            peers.measure(report, lambda: _measure(f"{platform.url}/v1/jobs", _headers(platform), 1.0).per_second)
         _assert_stored(platform, ours)
-    _tell(report, ours, floors)
-    if report.peers:
-        peers.measure(report, options().port)
 
 
 def _tell(report: Report, ours: list[Outcome], floors: list[Outcome]) -> None:
     rates, floor_rates = [o.per_second for o in ours], [o.per_second for o in floors]
     latencies = [1000 * s for outcome in ours for s in outcome.latencies_s]
-    ratios = sorted(a / b for a, b in zip(rates, floor_rates, strict=True))
-    report.figure("per_second", sorted(rates)[len(rates) // 2])
+    ratios = [a / b for a, b in zip(rates, floor_rates, strict=True)]
+    report.figure("per_second", statistics.median(rates))
     report.figure("p50_ms", percentile(latencies, 0.5))
     report.figure("p99_ms", percentile(latencies, 0.99))
-    report.figure("floor_per_second", sorted(floor_rates)[len(floor_rates) // 2])
-    report.figure("ratio", ratios[len(ratios) // 2])
+    report.figure("floor_per_second", statistics.median(floor_rates))
+    report.figure("ratio", statistics.median(ratios))
     report.figure("failures", sum(sum(o.failures.values()) for o in [*ours, *floors]))
     report.sample("per_second", rates)
     report.sample("floor_per_second", floor_rates)
     report.sample("ratio", ratios)
     report.note("the API with authentication, validation, idempotency and audit; neither relay nor workers run")
+    report.note("pss_mb: the API and the three servers")
     report.note(
         "floor: same rows and indices, one statement, FastAPI + asyncpg; fsync and synchronous_commit on for both"
     )

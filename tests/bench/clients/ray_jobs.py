@@ -26,9 +26,10 @@ def main(url: str, jobs: int) -> None:
     with ThreadPoolExecutor(CLIENTS) as pool:
         made = list(pool.map(submit, range(jobs)))
     submitted = time.perf_counter() - began
-    done = 0
+    ids, done = {job for job, _ in made}, 0
     while time.perf_counter() - began < DRAIN_S and done < jobs:
-        done = sum(job.status == JobStatus.SUCCEEDED for job in clients[0].list_jobs())
+        ended = {job.submission_id for job in clients[0].list_jobs() if job.status == JobStatus.SUCCEEDED}
+        done = len(ids & ended)
         time.sleep(0.5)
     drained = time.perf_counter() - began
     json.dump(
