@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from sextant import Client
 from sextant.stack import control
 from sextant.stack.home import Home
 from sextant.stack.processes import METRICS_PORTS_FROM, SERVICES
+from sextant.stack.running import RunningServers
 from tests.e2e.conftest import Stack, free_options, home_directory
 
 EXPECTED = {
@@ -81,6 +84,30 @@ def test_a_job_is_followed_to_its_end_with_an_exit_code(stack: Stack) -> None:
     assert "sleeps" in refused.stderr
 
 
+def test_an_attempt_is_in_the_log_of_its_worker_with_the_ids_of_its_job(stack: Stack) -> None:
+    ended = stack.client.wait(stack.client.submit({"kind": "pipeline", "steps": {"a": {"kind": "probe"}}}), timeout=30)
+    (step,) = ended.steps or []
+    until = time.monotonic() + 10
+    while not (found := [line for line in _log_lines(stack) if line.get("job_id") == str(step.id)]):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    told = {name: found[-1][name] for name in ("event", "kind", "outcome", "attempt", "fence", "correlation_id")}
+    assert told == {
+        "event": "attempt.ended",
+        "kind": "probe",
+        "outcome": "succeeded",
+        "attempt": 1,
+        "fence": 1,
+        "correlation_id": str(ended.id),
+    }
+    assert found[-1]["service"] in ("data-prep", "exporter")
+
+
+def _log_lines(stack: Stack) -> list[dict[str, Any]]:
+    texts = [path.read_text() for path in (stack.home / "logs").glob("*.log")]
+    return [json.loads(line) for text in texts for line in text.splitlines() if line.startswith('{"')]
+
+
 def test_a_taken_port_is_named(stack: Stack) -> None:
     port = stack.url.rpartition(":")[2]
     environment = {**os.environ, "SEXTANT_HOME": str(stack.home / "second")}
@@ -121,6 +148,22 @@ def test_ctrl_c_stops_all_in_order_and_what_ran_goes_on_at_the_next_up() -> None
                 assert "RUNNING" in (getattr(event, "state", None) for event in client.stream(job))
                 events = [event.event for event in client.events(job)]
                 assert (events, client.job(job).worker_deaths) == (["submitted", "claimed", "drained", "claimed"], 0)
+        finally:
+            control.down(home)
+
+
+def test_servers_that_are_given_by_url_are_used_instead_of_our_own(
+    servers: RunningServers, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEXTANT_DATABASE_URL", database_url)
+    monkeypatch.setenv("SEXTANT_REDIS_URL", servers.urls.redis_url)
+    monkeypatch.setenv("SEXTANT_NATS_URL", servers.urls.nats_url)
+    with home_directory() as home:
+        try:
+            now = control.up_detached(home, free_options())
+            assert {process.name for process in now.processes} == {name for name, _ in SERVICES}
+            with Client(now.url, Home(home).credentials().admin_key) as client:
+                assert client.wait(client.submit({"kind": "probe"}), timeout=30).state == "SUCCEEDED"
         finally:
             control.down(home)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from enum import Enum, auto
 
 import structlog
@@ -45,7 +46,7 @@ class Lease:
         self._deadline = time.monotonic() + lease_s * MARGIN
         self._over = threading.Event()
         self._wish = Wish.GO_ON
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def wish(self) -> Wish:
@@ -59,12 +60,15 @@ class Lease:
             self._on_wish(wish)
 
     def __enter__(self) -> Lease:
+        # In the context of whoever runs the work, so that the logs of both name the same job.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="lease", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
 
     def _run(self) -> None:
         next_beat = time.monotonic() + self._lease_s / 3

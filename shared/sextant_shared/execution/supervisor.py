@@ -157,7 +157,9 @@ class Attempt:
                 self._killer.cancel()
             shutil.rmtree(self._directory, ignore_errors=True)
             self._shop.bus.wake()
-            self._shop.measures.ended(self._job.kind, str(self._job.id), outcome, time.monotonic() - began)
+            took_s = time.monotonic() - began
+            self._shop.measures.ended(self._job.kind, str(self._job.id), outcome, took_s)
+            log.info("attempt.ended", kind=self._job.kind, outcome=outcome, took_s=round(took_s, 3))
 
     def _run_leased(self) -> str:
         try:
