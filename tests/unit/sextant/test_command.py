@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from sextant.command.app import build
@@ -193,6 +194,27 @@ def test_a_new_keys_secret_is_alone_on_standard_output(served: Any) -> None:
 def test_version_names_both_sides(served: Any) -> None:
     assert document(run("version", "--json"))["server"] == "9.9.9"
     assert document(run("--url", "http://127.0.0.1:9", "version", "--json"))["server"] is None
+
+
+def test_every_command_has_json() -> None:
+    def without(command: Any, path: str) -> list[str]:
+        below = getattr(command, "commands", None)
+        if below is not None:
+            return [name for word, child in below.items() for name in without(child, f"{path} {word}")]
+        return [] if any("--json" in parameter.opts for parameter in command.params) else [path]
+
+    assert without(get_command(build()), "sextant") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("sextant su", {"submit"}), ("sextant data pu", {"push", "pull"}), ("sextant jobs --ki", {"--kind"})],
+)
+def test_the_shell_completes_commands_and_options(words: str, offered: set[str]) -> None:
+    asked = {"_SEXTANT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-c", "from sextant.command import main; main()"]
+    done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == offered, done.stderr
 
 
 def test_help_is_quick_and_loads_neither_httpx_nor_pydantic() -> None:

@@ -1,0 +1,230 @@
+"""An attempt from its claim to its end, on the real store and bus: whatever the work does, the job's state is true."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+from sqlalchemy import Engine, select, text
+
+from sextant.stack.running import RunningServers
+from sextant_scheduler.handlers.submission import new_job
+from sextant_shared.artefacts import Artefacts, File
+from sextant_shared.bus import ThreadedBus
+from sextant_shared.contracts.specs import SPEC
+from sextant_shared.execution.launching import Ending, ProcessLauncher, Running
+from sextant_shared.execution.measures import Measures
+from sextant_shared.execution.supervisor import Supervisor, Workshop
+from sextant_shared.execution.workbench import Failed, Paused, Progress, Registration, Result
+from sextant_shared.ids import new_id
+from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle import machine as m
+from sextant_shared.store import tables as t
+
+LEASE_S = 1.5
+MODEL = Result(outputs={"rows": 3}, registers=[Registration(type="model", name="net", output="model", files=["a.bin"])])
+
+
+@dataclass
+class Work:
+    """Stands in for the processes of an attempt: does as it is told, and remembers what it was sent."""
+
+    tells: list[BaseModel] = field(default_factory=list)
+    exit_code: int = 0
+    hangs: bool = False
+    """Runs until a signal."""
+    begun: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
+    signals: list[signal.Signals] = field(default_factory=list)
+
+    def start(self, directory: Path, ranks: int) -> Running:
+        """Write an artefact."""
+        (directory / "out" / "a.bin").write_bytes(b"artefact")
+        return self
+
+    def events(self) -> Iterator[bytes]:
+        """What it tells."""
+        self.begun.set()
+        if self.hangs:
+            assert self.stop.wait(20)
+        yield from (event.model_dump_json().encode() for event in self.tells)
+
+    def wait(self) -> Ending:
+        """How it ended."""
+        return Ending((self.exit_code,), 0 if self.exit_code else None)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Remember it, and stop."""
+        self.signals.append(number)
+        self.stop.set()
+
+    def kill(self) -> None:
+        """Stop."""
+        self.stop.set()
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A worker of one kind of work, and the store."""
+
+    engine: Engine
+    supervisor: Supervisor
+    work: Work
+    artefacts: Path
+
+    def submit(self) -> UUID:
+        """A job that waits for the worker."""
+        spec = SPEC.validate_python({"kind": "export", "model": {"model": "m"}})
+        with self.engine.begin() as conn:
+            return jobs.submit(conn, [new_job(spec, tenant="default", actor="t", key=str(new_id()), inputs={})])[0].id
+
+    def tell(self, job_id: UUID, event: m.Event) -> None:
+        """Apply an event that somebody else causes."""
+        with self.engine.begin() as conn:
+            jobs.insist(jobs.apply(conn, job_id, event, actor="t", rng=Random(0))[1])
+
+    def run(self, meanwhile: Callable[[UUID], None] = lambda job_id: None) -> Any:
+        """Run a job, do something while its work runs, and give its row as it is then."""
+        job_id = self.submit()
+        thread = threading.Thread(target=self.supervisor.run, args=(job_id,))
+        thread.start()
+        assert self.work.begun.wait(10)
+        meanwhile(job_id)
+        thread.join(20)
+        assert not thread.is_alive()
+        return self.row(job_id)
+
+    def row(self, job_id: UUID) -> Any:
+        """The job, with its outputs."""
+        query = select(t.jobs, t.manifests.c.outputs, t.manifests.c.files).outerjoin(t.manifests)
+        with self.engine.connect() as conn:
+            return conn.execute(query.where(t.jobs.c.id == job_id)).one()
+
+
+@pytest.fixture
+def shop(database: Engine, servers: RunningServers, tmp_path: Path) -> Iterator[Shop]:
+    """A worker that runs `Work`."""
+    work, artefacts = Work(), tmp_path / "artefacts"
+    bus = ThreadedBus(servers.urls.nats_url, "test")
+    made = Workshop(
+        engine=database,
+        artefacts=Artefacts(f"file://{artefacts}", tmp_path / "cache"),
+        bus=bus,
+        directory=tmp_path / "jobs",
+        worker="w",
+        lease_s=LEASE_S,
+        launchers={"export": work},
+        measures=Measures(CollectorRegistry()),
+    )
+    yield Shop(database, Supervisor(made), work, artefacts)
+    bus.close()
+
+
+def test_a_result_is_committed_with_its_artefacts_and_versions(shop: Shop) -> None:
+    shop.work.tells = [Progress(at=0.0, fraction=0.5), MODEL]
+    row = shop.run()
+    assert row.state == "SUCCEEDED"
+    assert (row.outputs["rows"], row.outputs["model"]["name"], row.outputs["model"]["version"]) == (3, "net", 1)
+    assert (shop.artefacts / str(row.id) / "1" / row.files[0]["path"]).read_bytes() == b"artefact"
+
+
+@pytest.mark.parametrize(
+    ("tells", "exit_code", "state", "errors", "deaths", "message"),
+    [
+        ([Failed(message="bad data")], 1, "FAILED", 1, 0, "bad data"),
+        ([Failed(message="no answer", retriable=True)], 1, "RETRY_WAIT", 1, 0, "no answer"),
+        ([], -9, "QUEUED", 0, 1, "the work's process ended with SIGKILL (rank 0 first)"),
+        ([], 0, "QUEUED", 0, 1, "the work's process ended with status 0 and no result"),
+        ([MODEL], -11, "QUEUED", 0, 1, "the work's process ended with SIGSEGV (rank 0 first)"),
+    ],
+)
+def test_work_that_does_not_end_well_is_told_apart(
+    shop: Shop, tells: list[BaseModel], exit_code: int, state: str, errors: int, deaths: int, message: str
+) -> None:
+    shop.work.tells, shop.work.exit_code = tells, exit_code
+    row = shop.run()
+    assert (row.state, row.errors, row.worker_deaths) == (state, errors, deaths)
+    assert row.error["message"] == message
+    assert row.outputs is None
+
+
+def test_results_that_do_not_fit_on_the_disk_are_an_error_that_may_pass(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[File]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Artefacts, "publish", full)
+    shop.work.tells = [MODEL]
+    row = shop.run()
+    assert (row.state, row.errors, row.worker_deaths) == ("RETRY_WAIT", 1, 0)
+    assert "No space left on device" in row.error["message"]
+
+
+@pytest.mark.parametrize(("event", "state"), [(m.Cancel(), "CANCELLED"), (m.Pause(), "PAUSED")])
+def test_a_wish_of_the_owner_reaches_the_work(shop: Shop, event: m.Event, state: str) -> None:
+    shop.work.hangs = True
+    row = shop.run(lambda job_id: shop.tell(job_id, event))
+    assert (row.state, shop.work.signals) == (state, [signal.SIGTERM])
+
+
+def test_a_worker_that_drains_hands_its_job_back(shop: Shop) -> None:
+    shop.work.hangs = True
+    row = shop.run(lambda _: shop.supervisor.drain())
+    assert (row.state, row.errors, row.worker_deaths, row.lease_owner) == ("QUEUED", 0, 0, None)
+
+
+def test_an_attempt_that_lost_its_lease_stops_its_work_and_commits_nothing(shop: Shop) -> None:
+    shop.work.hangs, shop.work.tells = True, [MODEL, Paused()]
+
+    def lose(job_id: UUID) -> None:
+        with shop.engine.begin() as conn:
+            conn.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
+        shop.tell(job_id, m.Expire())
+        shop.tell(job_id, m.Claim("another", 60.0))
+
+    row = shop.run(lose)
+    assert (row.state, row.fence, row.lease_owner, row.outputs) == ("RUNNING", 2, "another", None)
+    assert shop.work.stop.is_set()
+
+
+def test_a_doubled_message_finds_nothing_to_claim(shop: Shop) -> None:
+    job_id = shop.submit()
+    shop.tell(job_id, m.Claim("another", 60.0))
+    assert not shop.supervisor.run(job_id)
+    assert shop.row(job_id).fence == 1
+
+
+def test_what_a_dead_predecessor_held_is_handed_back_at_once(shop: Shop) -> None:
+    held, others = shop.submit(), shop.submit()
+    shop.tell(held, m.Claim("w", 3600.0))
+    shop.tell(others, m.Claim("another", 3600.0))
+    assert shop.supervisor.recover() == 1
+    assert [shop.row(job_id).state for job_id in (held, others)] == ["QUEUED", "RUNNING"]
+
+
+def test_a_child_gets_neither_an_address_nor_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nenv\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    for name in ("SEXTANT_DATABASE_URL", "SEXTANT_SERVICE_KEY", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    work = ProcessLauncher("some_module").start(tmp_path, 1)
+    assert list(work.events()) == []
+    assert work.wait().clean
+    seen = (tmp_path / "log.txt").read_text()
+    assert "PATH=" in seen
+    assert "secret" not in seen
