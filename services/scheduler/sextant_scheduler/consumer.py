@@ -22,6 +22,8 @@ REPAIR_EVERY_S = 1.0
 SWEEP_EVERY_S = 5.0
 OUTBOX_KEPT_S = 7 * 24 * 3600.0
 """As long as the stream keeps the events."""
+REPLIES_KEPT_S = 7 * 24 * 3600.0
+"""How long a call other than a submission may be repeated under its idempotency key."""
 TRIM_BATCH = 5000
 NODE_FORGOTTEN_S = 24 * 3600.0
 
@@ -97,6 +99,7 @@ class ControlLoop:
             self._wake.set()
         if sweep:
             await self._control.transact(lambda conn: store.trim_outbox(conn, OUTBOX_KEPT_S, TRIM_BATCH))
+            await self._control.transact(lambda conn: store.trim_replies(conn, REPLIES_KEPT_S, TRIM_BATCH))
             timeout_s = self._control.settings.node_timeout_s
             await self._control.transact(lambda conn: store.mark_silent(conn, timeout_s, NODE_FORGOTTEN_S))
             await self._measure()

@@ -242,6 +242,7 @@ replies = Table(
     Column("status", Integer, nullable=False),
     Column("body", JSONB, nullable=False),
     Column("at", Time, nullable=False, server_default=NOW),
+    Index("replies_at_index", "at"),
 )
 
 uploads = Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -135,6 +136,17 @@ def test_only_rows_that_were_published_long_ago_are_trimmed(database: Engine, se
         assert store.trim_outbox(conn, 60.0, 2) == 2
         assert store.trim_outbox(conn, 60.0, 10) == 1
         assert store.outbox_lag(conn)[0] == 2
+
+
+def test_only_answers_that_were_kept_long_are_forgotten(database: Engine) -> None:
+    columns, values = "tenant, key, request_hash, status, body, at", "'t', :key, '', 200, '{}', now() - :age"
+    with database.begin() as conn:
+        for days in (1, 5, 8, 9):
+            row = {"key": str(days), "age": timedelta(days=days)}
+            conn.execute(text(f"INSERT INTO replies ({columns}) VALUES ({values})"), row)
+        assert store.trim_replies(conn, 7 * 86_400.0, 1) == 1
+        assert store.trim_replies(conn, 7 * 86_400.0, 10) == 1
+        assert list(conn.execute(text("SELECT key FROM replies ORDER BY key")).scalars()) == ["1", "5"]
 
 
 def test_a_stream_that_refuses_leaves_the_events_in_the_outbox(database: Engine, settings: SchedulerSettings) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_scheduler.domain.placement import Free, Waiting
@@ -38,6 +38,14 @@ def trim_outbox(conn: Connection, kept_s: float, limit: int) -> int:
     age = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, kept_s)
     old = select(t.outbox.c.id).where(t.outbox.c.published_at < age).order_by(t.outbox.c.id).limit(limit)
     return conn.execute(delete(t.outbox).where(t.outbox.c.id.in_(old))).rowcount
+
+
+def trim_replies(conn: Connection, kept_s: float, limit: int) -> int:
+    """Delete answers that were kept longer for their idempotency keys; the number deleted."""
+    age = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, kept_s)
+    columns = (t.replies.c.tenant, t.replies.c.key)
+    old = select(*columns).where(t.replies.c.at < age).order_by(t.replies.c.at).limit(limit)
+    return conn.execute(delete(t.replies).where(tuple_(*columns).in_(old))).rowcount
 
 
 def outbox_lag(conn: Connection) -> tuple[int, float]:
