@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 
 import nats
 import structlog
@@ -147,14 +146,14 @@ class ThreadedBus:
     def __init__(self, url: str, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._bus: Bus | None = None
-        self._ready = threading.Event()
+        self._reached: asyncio.Future[Bus] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(url, name), name="bus", daemon=True)
         self._thread.start()
 
     def _run(self, url: str, name: str) -> None:
         async def start() -> None:
             self._bus = await Bus.connect(url, name)
-            self._ready.set()
+            self._reached.set_result(self._bus)
 
         self._starting = self._loop.create_task(start())
         self._loop.run_forever()
@@ -173,16 +172,20 @@ class ThreadedBus:
         """Tell the scheduler that there may be something to do."""
         self.publish(WAKE)
 
-    def subscribe(self, subject: str, handler: Callable[[str, bytes], None], *, timeout_s: float = 30.0) -> None:
-        """Call `handler` on the bus's thread for each message from now on; it must return at once."""
-        if not self._ready.wait(timeout_s) or self._bus is None:
-            return
+    def subscribe(self, subject: str, handler: Callable[[str, bytes], None]) -> None:
+        """Call `handler` on the bus's thread for each message, from when the server is reached; it must return at once.
+
+        Returns without waiting: a server that is away at the start must not keep its clients from starting.
+        """
 
         async def call(subject: str, payload: bytes) -> None:
             handler(subject, payload)
 
-        done: Future[object] = asyncio.run_coroutine_threadsafe(self._bus.subscribe(subject, call), self._loop)
-        done.result(timeout_s)
+        async def when_there() -> None:
+            bus = await asyncio.shield(self._reached)
+            await bus.subscribe(subject, call)
+
+        asyncio.run_coroutine_threadsafe(when_there(), self._loop)
 
     def close(self) -> None:
         """Send what is buffered and stop the thread."""

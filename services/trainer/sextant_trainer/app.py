@@ -51,6 +51,7 @@ def run(settings: AgentSettings) -> None:
     launcher.warm()
     shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher})
     supervisor = Supervisor(shop)
+    supervisor.listen()
     supervisor.recover()
     alive = NodeAlive(name=settings.node_name, instance=str(uuid.uuid4()), slots=settings.slots)
     agent = Agent(shop, supervisor, alive, settings.alive_every_s)

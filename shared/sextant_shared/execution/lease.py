@@ -30,7 +30,8 @@ class Wish(Enum):
 
 
 class Lease:
-    """Beats every third of the lease; `on_wish` is called once for each new wish, on the lease's thread.
+    """Beats every third of the lease, and soon after `hurry`; `on_wish` is called once for each new wish, on the
+    lease's thread.
 
     The deadline counts from the moment a heartbeat is sent, by the monotonic clock, so that a process which was stopped
     (SIGSTOP, a frozen machine) knows on waking that it may have lost the job, before it asks anyone.
@@ -45,6 +46,7 @@ class Lease:
         self._tick = tick
         self._deadline = time.monotonic() + lease_s * MARGIN
         self._over = threading.Event()
+        self._hurried = threading.Event()
         self._wish = Wish.GO_ON
         self._thread: threading.Thread | None = None
 
@@ -52,6 +54,10 @@ class Lease:
     def wish(self) -> Wish:
         """The last wish."""
         return self._wish
+
+    def hurry(self) -> None:
+        """Ask the store soon what the owner wants, instead of at the next beat; returns at once."""
+        self._hurried.set()
 
     def wish_for(self, wish: Wish) -> None:
         """Tell the work, once, what has to become of it; LOST overrides everything."""
@@ -76,7 +82,8 @@ class Lease:
             if time.monotonic() > self._deadline:
                 self.wish_for(Wish.LOST)
                 return
-            if time.monotonic() >= next_beat:
+            if time.monotonic() >= next_beat or self._hurried.is_set():
+                self._hurried.clear()
                 next_beat = time.monotonic() + self._lease_s / 3
                 self._beat_once()
             self._tick()

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 
 from sextant_shared.artefacts import Artefacts, File, digest_of
 from sextant_shared.bus import ThreadedBus
-from sextant_shared.contracts.messages import live_subject
+from sextant_shared.contracts.messages import JobEvent, live_subject
 from sextant_shared.errors import SextantError, StaleFence
 from sextant_shared.execution.launching import Ending, Launcher, Running
 from sextant_shared.execution.lease import Lease, Wish
@@ -43,6 +43,8 @@ from sextant_shared.store import versions
 log = structlog.get_logger(__name__)
 
 GRACE_S = 10.0
+WISHES = ("jobs.*.cancelling.v1", "jobs.*.pausing.v1")
+"""What makes an attempt ask the store at once what its owner wants: a short run would be over by the next heartbeat."""
 PAUSABLE = frozenset({"train"})
 
 
@@ -69,6 +71,22 @@ class Supervisor:
         self._rng = Random()
         self._running: set[Attempt] = set()
         self._lock = threading.Lock()
+
+    def listen(self) -> None:
+        """Let attempts learn of wishes when they are uttered. Without NATS they learn of them by heartbeat."""
+        for subject in WISHES:
+            self._shop.bus.subscribe(subject, self._on_wish)
+
+    def _on_wish(self, subject: str, payload: bytes) -> None:
+        try:
+            job_id = JobEvent.model_validate_json(payload).job_id
+        except ValidationError as error:
+            log.warning("supervisor.bad_event", subject=subject, error=str(error)[:500])
+            return
+        with self._lock:
+            concerned = [attempt for attempt in self._running if attempt.job_id == job_id]
+        for attempt in concerned:
+            attempt.hurry()
 
     def run(self, job_id: UUID, epoch: int | None = None) -> bool:
         """Claim the job and see it through; False where it is not to be had (a doubled or late message)."""
@@ -135,6 +153,15 @@ class Attempt:
         self._work: Running | None = None
         self._killer: threading.Timer | None = None
         self._lease = Lease(shop.lease_s, self._beat, self._obey, self._report)
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's."""
+        return self._job.id
+
+    def hurry(self) -> None:
+        """Ask soon what the job's owner wants."""
+        self._lease.hurry()
 
     def drain(self) -> None:
         """Stop and hand the job back."""

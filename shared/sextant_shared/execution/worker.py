@@ -75,6 +75,7 @@ def run_worker(
     launchers: dict[str, Launcher] = {"probe": ProbeLauncher(), **dict.fromkeys(kinds, launcher)}
     shop = build_workshop(settings, worker, registry, launchers, job_service)
     supervisor = Supervisor(shop)
+    supervisor.listen()
     supervisor.recover()
     app = queue.build_queue(settings.redis_url)
     _register(app, supervisor)

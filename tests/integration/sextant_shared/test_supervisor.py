@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -83,6 +84,7 @@ class Shop:
     supervisor: Supervisor
     work: Work
     artefacts: Path
+    made: Workshop
 
     def submit(self) -> UUID:
         """A job that waits for the worker."""
@@ -94,6 +96,17 @@ class Shop:
         """Apply an event that somebody else causes."""
         with self.engine.begin() as conn:
             jobs.insist(jobs.apply(conn, job_id, event, actor="t", rng=Random(0))[1])
+
+    def announce(self, job_id: UUID, event: m.Event) -> None:
+        """Apply an event, and publish what the outbox holds of it until it is heard, as the relay does."""
+        self.tell(job_id, event)
+        query = select(t.outbox).where(t.outbox.c.msg_id.startswith(str(job_id))).order_by(t.outbox.c.id.desc())
+        with self.engine.connect() as conn:
+            row = conn.execute(query.limit(1)).one()
+        for _ in range(50):
+            self.made.bus.publish(row.subject, json.dumps(row.payload).encode())
+            if self.work.stop.wait(0.1):
+                return
 
     def run(self, meanwhile: Callable[[UUID], None] = lambda job_id: None) -> Any:
         """Run a job, do something while its work runs, and give its row as it is then."""
@@ -128,7 +141,7 @@ def shop(database: Engine, servers: RunningServers, tmp_path: Path) -> Iterator[
         launchers={"export": work},
         measures=Measures(CollectorRegistry()),
     )
-    yield Shop(database, Supervisor(made), work, artefacts)
+    yield Shop(database, Supervisor(made), work, artefacts, made)
     bus.close()
 
 
@@ -178,6 +191,23 @@ def test_a_wish_of_the_owner_reaches_the_work(shop: Shop, event: m.Event, state:
     shop.work.hangs = True
     row = shop.run(lambda job_id: shop.tell(job_id, event))
     assert (row.state, shop.work.signals) == (state, [signal.SIGTERM])
+
+
+@pytest.mark.parametrize(("event", "state"), [(m.Cancel(), "CANCELLED"), (m.Pause(), "PAUSED")])
+def test_a_wish_that_is_heard_does_not_wait_for_the_heartbeat(shop: Shop, event: m.Event, state: str) -> None:
+    """A lease of an hour has its first heartbeat after 20 minutes; the work waits for 20 seconds."""
+    patient = Shop(shop.engine, Supervisor(replace(shop.made, lease_s=3600.0)), shop.work, shop.artefacts, shop.made)
+    patient.supervisor.listen()
+    shop.work.hangs = True
+    row = patient.run(lambda job_id: shop.announce(job_id, event))
+    assert (row.state, shop.work.signals) == (state, [signal.SIGTERM])
+
+
+def test_a_message_that_is_none_disturbs_nothing(shop: Shop) -> None:
+    shop.supervisor.listen()
+    shop.work.tells = [MODEL]
+    row = shop.run(lambda _: shop.made.bus.publish("jobs.export.cancelling.v1", b"no event"))
+    assert row.state == "SUCCEEDED"
 
 
 def test_a_worker_that_drains_hands_its_job_back(shop: Shop) -> None:
