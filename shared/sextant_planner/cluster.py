@@ -68,7 +68,6 @@ class Cluster(Record):
         True, description="sharded parameters move while others are computed with; not on processors"
     )
     overlap_slowdown: float = Field(1.0, ge=1, description="how much slower compute is while data moves")
-    cores: int | None = Field(None, ge=1, description="ranks that can compute at once, where they share processors")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -85,6 +84,11 @@ class Cluster(Record):
         """Devices."""
         return len(self.layout)
 
+    def exposed_s(self, moved_s: float, computed_s: float) -> float:
+        """What moving data beside a computation adds to it: what is not hidden, and what computing loses by it."""
+        hidden = min(moved_s, self.overlap * computed_s)
+        return moved_s - hidden + hidden * (self.overlap_slowdown - 1)
+
     @property
     def uniform(self) -> bool:
         """Whether all ranks are alike."""
@@ -97,6 +101,11 @@ class Cluster(Record):
     def speed(self, rank: int) -> float:
         """The speed of a rank, in that of its device."""
         return self.speeds[rank] if self.speeds else 1.0
+
+    def rate(self, rank: int, precision: str) -> float:
+        """Arithmetic a second that a rank reaches at best."""
+        device = self.device(rank)
+        return device.flops[precision] * device.product_ceiling * self.speed(rank)
 
     def link(self, span: int) -> Link:
         """The link that joins a group which lies within `span` neighbouring ranks."""

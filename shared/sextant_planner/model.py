@@ -25,10 +25,9 @@ class TensorSplit(Record):
 
 
 class ContextSplit(Record):
-    """How a block can be split along the sequence: by passing keys and values around a ring."""
+    """A block that can be split along the sequence: each rank has a part, and gathers keys and values."""
 
-    limit: int = Field(ge=1, description="largest degree")
-    ring_bytes: float = Field(ge=0, description="keys and values of the whole sequence, one sample")
+    key_bytes: float = Field(ge=0, description="keys and values of the whole sequence, one sample")
 
 
 class MatrixProduct(Record):
@@ -53,7 +52,7 @@ class BlockProfile(Record):
     """One block: the unit that pipeline stages, recomputation and sharding are planned in."""
 
     name: str
-    kind: str = Field(description="blocks of one kind have the same figures")
+    kind: str = Field(description="what it is, for people")
     parameters: int = Field(ge=0, description="numbers, not bytes")
     products: tuple[MatrixProduct, ...] = Field((), description="the matrix products of the forward pass")
     traffic_bytes: float = Field(0.0, ge=0, description="read and written by the other operations, split by tp")

@@ -19,14 +19,10 @@ from sextant_planner.record import Record
 class Trigger(StrEnum):
     """What made a change worth looking at."""
 
-    MEMBERSHIP = "membership"
-    """Ranks have come or gone."""
     IMBALANCE = "imbalance"
     """Some ranks are persistently slower than others."""
     MISPREDICTED = "mispredicted"
     """Steps take longer than predicted, evenly."""
-    MEMORY = "memory"
-    """A rank ran out of memory."""
 
 
 class Grade(StrEnum):

@@ -6,8 +6,6 @@ lies between them (Korthikanti et al., 2022, sections 3 and 4). Activations: the
 
 from __future__ import annotations
 
-from math import sqrt
-
 from sextant_planner.model import BlockProfile, ContextSplit, MatrixProduct, ModelProfile, TensorSplit
 
 
@@ -60,7 +58,7 @@ def _layer(hidden: int, heads: int, sequence: int, *, recompute_core: bool) -> B
             reductions=2,
             sequence=True,
         ),
-        context=ContextSplit(limit=sequence, ring_bytes=2 * act),
+        context=ContextSplit(key_bytes=2 * act),
     )
 
 
@@ -75,7 +73,7 @@ def _embedding(hidden: int, sequence: int, vocabulary: int) -> BlockProfile:
         output_bytes=act,
         operations=3,
         tensor=TensorSplit(limit=vocabulary, activations=0.0, reduce_bytes=act, reductions=1),
-        context=ContextSplit(limit=sequence, ring_bytes=0),
+        context=ContextSplit(key_bytes=0),
     )
 
 
@@ -95,10 +93,5 @@ def _head(hidden: int, sequence: int, vocabulary: int) -> BlockProfile:
         tensor=TensorSplit(
             limit=vocabulary, activations=logits / (2 * act + logits), reduce_bytes=8 * sequence, reductions=2
         ),
-        context=ContextSplit(limit=sequence, ring_bytes=0),
+        context=ContextSplit(key_bytes=0),
     )
-
-
-def width_of(parameters: float, layers: int) -> int:
-    """The hidden size at which `layers` layers have about this number of parameters, in steps of 128."""
-    return max(128, round(sqrt(parameters / (12 * layers)) / 128) * 128)

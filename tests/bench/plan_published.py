@@ -10,7 +10,7 @@ from sextant_planner import catalogue
 from sextant_planner.cluster import Cluster
 from sextant_planner.cost.step import Prediction, StepCosts
 from sextant_planner.plan import ParallelPlan, Precision, Schedule
-from sextant_planner.runtime import MEGATRON_2021, MEGATRON_2022, RuntimeTraits
+from sextant_planner.traits import MEGATRON_2021, MEGATRON_2022, RuntimeTraits
 from sextant_planner.transformer import transformer
 from tests.bench.published import CALCULON, KORTHIKANTI, SC21, SEQUENCE, VOCABULARY, Run
 from tests.bench.report import Report

@@ -89,7 +89,7 @@ class ParallelConfig(Record):
         total = prod(degrees)
         return total == world if all(self.degrees[:3]) else world % total == 0
 
-    def wishes(self, cluster: Cluster, *, free: bool = False, forbidden: frozenset[str] = frozenset()) -> Wishes:
+    def wishes(self, cluster: Cluster, *, free: bool = False) -> Wishes:
         """What the search may look at; `free` lets it choose all degrees."""
         fixed = (None,) * len(DEGREES) if free else self.degrees
         tp, dp, pp, cp = fixed
@@ -105,7 +105,6 @@ class ParallelConfig(Record):
             precision=self.precision or _fastest(cluster),
             offload_optimizer=self.offload_optimizer,
             recompute=self.recompute,
-            forbidden=forbidden,
         )
 
 

@@ -16,7 +16,7 @@ from sextant_parallel.fit import Fit, History, Training
 from sextant_parallel.optimized import Decision, OptimizedPlan
 from sextant_parallel.profiling import cache as profiles
 from sextant_parallel.profiling.device import measure_device
-from sextant_parallel.profiling.links import measure_cluster
+from sextant_parallel.profiling.links import measure_cluster, overlap_slowdown
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
 from sextant_planner import catalogue
@@ -114,13 +114,13 @@ class DynamicParallel:
         if self.world > 1 and not running:
             note = f"no cluster was given and none runs: {self.world} {STAND_IN_DEVICE} of the catalogue stand in"
             return catalogue.cluster(STAND_IN_DEVICE, self.world), [note]
-        # Ranks of one machine share its processors; each has its threads, and their sum may be over the cores.
+        # Every rank measures at once, so that what ranks of one machine share is in the figures.
         device = measure_device(HERE)
         if self.world == 1:
             alone = Link(name="none", size=1, bandwidth=1.0)
             return Cluster(name="this device", devices=(device,), layout=(0,), links=(alone,)), []
-        cores = None if torch.cuda.is_available() else os.cpu_count()
-        return measure_cluster("the running world", device, [("network", self.world)], cores=cores), []
+        cluster = measure_cluster("the running world", device, [("network", self.world)])
+        return cluster.model_copy(update={"overlap_slowdown": overlap_slowdown()}), []
 
     def _profiled_model(self, cluster: Cluster) -> tuple[ModelProfile, list[str]]:
         if isinstance(self._model, ModelProfile):

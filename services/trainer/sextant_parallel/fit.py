@@ -91,17 +91,17 @@ class Fit:
         it as many as keep saving under 5 % of the time. `replan` plans anew for a cluster as it was observed.
         """
         self._training, self._cluster, self._directory, self._replan = training, cluster, directory, replan
-        self._policy, self._window, self._on_step = policy or Policy(), window, on_step
+        self._policy, self._on_step = policy or Policy(), on_step
         self._fixed, self._interval, self._save_s = every is not None, every or FIRST_INTERVAL, FIRST_GUESS_S
         self._optimized = optimized
         self._saver = Saver()
         self._unnamed: str | None = None
         self._saved = -1
         self.history = History()
+        self._monitor = Monitor(samples=0.0, every=window)
         self.runtime = self._start(optimized.plan)
         self.step = self._load()
         self.history.began_at = self.step
-        self._monitor = self._watch()
 
     def run(self) -> History:
         """Train to the last step."""
@@ -125,15 +125,12 @@ class Fit:
 
     def _start(self, plan: ParallelPlan) -> Runtime:
         training = self._training
-        return apply(
+        runtime = apply(
             training.model, plan, optimizer=training.optimizer, loss=training.loss, clip_norm=training.clip_norm
         )
-
-    def _watch(self) -> Monitor:
-        plan = self.runtime.plan
-        monitor = Monitor(samples=float(plan.shares[self.runtime.mesh.dp_rank]), every=self._window)
-        timing_forward(self.runtime.module, monitor)
-        return monitor
+        timing_forward(runtime.module, self._monitor)
+        self._monitor.restart(_share(runtime))
+        return runtime
 
     def _rebalance(self) -> None:
         """Look at the last windows; change the plan where that pays. All ranks decide alike, from the same figures."""
@@ -156,13 +153,13 @@ class Fit:
         began = time.perf_counter()
         if how is Grade.RESHARE:
             self.runtime.plan = offered.plan
+            self._monitor.restart(_share(self.runtime))
         else:
             self._save()
             self._finish_saving()
             self.runtime = self._start(offered.plan)
             self.step = self._load()
         self._optimized = offered
-        self._monitor = self._watch()
         taken = time.perf_counter() - began
         self.history.switches.append(Switch(self.step, how, str(reason), offered.plan.describe(), taken))
 
@@ -235,6 +232,11 @@ class Fit:
         extra = self.runtime.load(self._directory / name, {"step": 0})
         self._saved = int(extra["step"])
         return self._saved
+
+
+def _share(runtime: Runtime) -> float:
+    """Samples that this rank computes a step."""
+    return float(runtime.plan.shares[runtime.mesh.dp_rank])
 
 
 def _from_first(value: T) -> T:

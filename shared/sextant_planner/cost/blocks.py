@@ -10,7 +10,7 @@ from sextant_planner.cost.collectives import collective_s
 from sextant_planner.cost.products import BACKWARD_TRAFFIC, CORE_BACKWARD_TRAFFIC, Arithmetic
 from sextant_planner.model import BlockProfile, interpolate
 from sextant_planner.plan import Precision
-from sextant_planner.runtime import RuntimeTraits
+from sextant_planner.traits import RuntimeTraits
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class BlockCosts:
             forward, backward, weight = self._computed(block, samples / cp, split, sequence_parallel)
         forward_comm, backward_comm = self._tensor_comm(block, samples / cp, split, sequence_parallel)
         hidden = weight * self.traits.tensor_overlap
-        ring = self._ring(block, samples, tp, cp)
-        return Passes(forward, backward, forward_comm + ring, max(0.0, backward_comm - hidden) + 2 * ring, weight)
+        keys = self._keys(block, samples, tp, cp)
+        return Passes(forward, backward, forward_comm + keys, max(0.0, backward_comm - hidden) + 2 * keys, weight)
 
     def _measured(self, block: BlockProfile, samples: float, tp: int) -> tuple[float, float, float]:
         share = 1.0
@@ -114,8 +114,8 @@ class BlockCosts:
     def _reduce_s(self, count: float, times: int, tp: int) -> float:
         return times * collective_s(self.cluster, Collective.ALL_REDUCE, count / times, tp, 1)
 
-    def _ring(self, block: BlockProfile, samples: float, tp: int, cp: int) -> float:
+    def _keys(self, block: BlockProfile, samples: float, tp: int, cp: int) -> float:
         if cp == 1 or block.context is None:
             return 0.0
-        held = samples * self.scale * block.context.ring_bytes / (tp if block.tensor else 1)
+        held = samples * self.scale * block.context.key_bytes / (tp if block.tensor else 1)
         return collective_s(self.cluster, Collective.ALL_GATHER, held, cp, tp)

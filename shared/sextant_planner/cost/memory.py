@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -35,6 +36,15 @@ class Memory(Record):
         return sum(parts) + self.activations + self.recomputation + self.buffers
 
 
+class States(NamedTuple):
+    """Bytes of a rank that do not depend on the batch."""
+
+    parameters: float
+    gathered: float
+    gradients: float
+    optimizer: float
+
+
 @dataclass(frozen=True)
 class MemoryCosts:
     """Prices the memory of pipeline ranks under one plan."""
@@ -52,29 +62,9 @@ class MemoryCosts:
         return states.model_copy(update={"activations": kept * held, "recomputation": again})
 
     def _states(self, blocks: Sequence[BlockProfile]) -> Memory:
-        plan = self.plan
         numbers = [block.held(self.plan.tp) for block in blocks]
-        total, largest = sum(numbers), max(numbers, default=0.0)
-        shard = plan.dp_shard
-        parameters, gradients = 4 * total / shard, 4 * total / shard
-        optimizer = self.model.optimizer_bytes * total / shard
-        copy = plan.precision.bytes if plan.precision is not Precision.FLOAT32 or shard > 1 else 0
-        gathered = copy * total
-        if plan.sharding is Sharding.ZERO3:
-            # The block that computes and the one that is fetched ahead of it.
-            gathered = copy * min(total, 2 * largest)
-        if plan.sharding is Sharding.ZERO1 or (shard > 1 and plan.pp > 1):
-            # Whole until the last micro-batch; a pipeline's stages reduce no earlier, whatever the sharding.
-            gradients = 4 * total
-        elif shard > 1:
-            gradients += 4 * largest
-        return Memory(
-            parameters=parameters,
-            gathered=gathered,
-            gradients=gradients,
-            optimizer=0.0 if plan.offload_optimizer else optimizer,
-            buffers=sum(block.buffer_bytes for block in blocks),
-        )
+        states = states_of(self.plan, sum(numbers), max(numbers, default=0.0), self.model.optimizer_bytes)
+        return Memory(**states._asdict(), buffers=sum(block.buffer_bytes for block in blocks))
 
     def _activations(self, chunks: Sequence[Sequence[int]], samples: float) -> tuple[float, float]:
         """Bytes of one micro-batch that are kept, and those of the largest block that is computed again."""
@@ -93,3 +83,19 @@ class MemoryCosts:
             else:
                 kept += full
         return kept, again
+
+
+def states_of(plan: ParallelPlan, numbers: float, largest: float, optimizer_bytes: int) -> States:
+    """The states of a rank that is to hold `numbers` parameters, `largest` of them in one block."""
+    shard = plan.dp_shard
+    copy = plan.precision.bytes if plan.precision is not Precision.FLOAT32 or shard > 1 else 0
+    # With zero-3 the block that computes, and the one that is fetched ahead of it.
+    gathered = min(numbers, 2 * largest) if plan.sharding is Sharding.ZERO3 else numbers
+    gradients = 4 * numbers / shard
+    if plan.sharding is Sharding.ZERO1 or (shard > 1 and plan.pp > 1):
+        # Whole until the last micro-batch; a pipeline's stages reduce no earlier, whatever the sharding.
+        gradients = 4 * numbers
+    elif shard > 1:
+        gradients += 4 * largest
+    optimizer = 0.0 if plan.offload_optimizer else optimizer_bytes * numbers / shard
+    return States(4 * numbers / shard, copy * gathered, gradients, optimizer)

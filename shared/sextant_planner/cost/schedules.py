@@ -28,14 +28,6 @@ class StageCost:
     """Seconds that its output takes to the next stage; a gradient takes as long to the one before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
-    """How long it all took, and how long each rank computed."""
-
-    seconds: float
-    busy: tuple[float, ...]
-
-
 def order(schedule: Schedule, ranks: int, rank: int, chunks: int, microbatches: int) -> list[Operation]:
     """The operations of one rank, in order."""
     total = chunks * microbatches
@@ -77,7 +69,6 @@ class _Rank:
         self.operations = operations
         self.next = 0
         self.free = 0.0
-        self.busy = 0.0
         self.owed = 0.0
         """Weight gradients that were put off, to be done where the rank would wait."""
 
@@ -93,8 +84,8 @@ class Player:
         self._blocking = blocking_sends
         self._ready: dict[tuple[int, int, int], float] = {}
 
-    def play(self, microbatches: int) -> Played:
-        """One step."""
+    def play(self, microbatches: int) -> float:
+        """Seconds of one step."""
         chunks = len(self._stages) // self._ranks
         ranks = [_Rank(order(self._schedule, self._ranks, rank, chunks, microbatches)) for rank in range(self._ranks)]
         self._ready = {(FORWARD, 0, micro): 0.0 for micro in range(microbatches)}
@@ -106,7 +97,7 @@ class Player:
                     going = True
         if any(rank.next < len(rank.operations) for rank in ranks):
             raise RuntimeError("the schedule waits for itself")
-        return Played(max(rank.free + rank.owed for rank in ranks), tuple(rank.busy for rank in ranks))
+        return max(rank.free + rank.owed for rank in ranks)
 
     def _advance(self, index: int, rank: _Rank) -> bool:
         kind, chunk, micro = rank.operations[rank.next]
@@ -121,7 +112,6 @@ class Player:
         put_off = cost.weight if kind == BACKWARD and self._schedule is Schedule.ZERO_BUBBLE else 0.0
         work = cost.forward if kind == FORWARD else cost.backward - put_off
         rank.owed += put_off
-        rank.busy += work + put_off
         rank.free = start + work
         rank.next += 1
         self._pass_on(kind, stage, micro, rank)
@@ -141,7 +131,7 @@ class Player:
 
 
 def at_least(stages: Sequence[StageCost], ranks: int, microbatches: int) -> float:
-    """A lower bound of what `Player.play` gives, in one pass over the stages: the busiest rank, filled and drained."""
+    """A lower bound of what `Player.play` gives: the work of the busiest rank."""
     work = [0.0] * ranks
     for number, stage in enumerate(stages):
         work[number % ranks] += stage.forward + stage.backward

@@ -16,7 +16,7 @@ from sextant_planner.cost.schedules import Player, StageCost, at_least
 from sextant_planner.model import BlockProfile, ModelProfile
 from sextant_planner.plan import ParallelPlan, Precision, Sharding
 from sextant_planner.record import Record
-from sextant_planner.runtime import RuntimeTraits
+from sextant_planner.traits import RuntimeTraits
 
 
 class Breakdown(Record):
@@ -77,7 +77,7 @@ class StepCosts:
         ranks = self._ranks(plan, slowest)
         stages = [rank.stages[chunk] for chunk in range(plan.virtual_stages) for rank in ranks]
         player = Player(stages, plan.pp, plan.schedule, blocking_sends=self.traits.blocking_sends)
-        played = player.play(plan.microbatches).seconds if plan.pp > 1 else _alone(stages, plan.microbatches)
+        played = player.play(plan.microbatches) if plan.pp > 1 else 0.0
         exposed = max(self._data_s(plan, index, rank) for index, rank in enumerate(ranks))
         optimizer = max(self._optimizer_s(plan, rank) for rank in range(plan.pp))
         busiest = max(ranks, key=lambda rank: rank.compute + rank.recompute + rank.tensor)
@@ -166,9 +166,8 @@ class StepCosts:
         """The device of the slowest member of a tensor- and context-parallel group, and its slowdown."""
         inner = plan.tp * plan.cp
         first = (rank * plan.dp + replica) * inner
-        crowding = max(1.0, plan.world / self.cluster.cores) if self.cluster.cores else 1.0
-        slowest = min(range(first, first + inner), key=self.cluster.speed)
-        return self.cluster.layout[slowest], crowding / self.cluster.speed(slowest)
+        slowest = min(range(first, first + inner), key=lambda rank: self.cluster.rate(rank, plan.precision))
+        return self.cluster.layout[slowest], 1 / self.cluster.speed(slowest)
 
     def _gathers(self, plan: ParallelPlan, block: BlockProfile, passes: Passes) -> tuple[float, float]:
         """What ZeRO-3's gathering, and ZeRO-2's and -3's scattering of each micro-batch, add to a block's passes."""
@@ -176,7 +175,6 @@ class StepCosts:
             return 0.0, 0.0
         numbers = block.held(plan.tp)
         stride = plan.tp * plan.cp
-        hidden = self.cluster.overlap if self.cluster.prefetch else 0.0
         forward = backward = 0.0
         if plan.sharding is Sharding.ZERO3:
             forward = backward = self._collective(
@@ -186,7 +184,9 @@ class StepCosts:
             # A pipeline's stages reduce once a step, after the last micro-batch: see `_data_s`.
             count = numbers * self._gradient_bytes(plan)
             backward += self._collective(Collective.REDUCE_SCATTER, count, plan.dp_shard, stride)
-        return max(0.0, forward - hidden * passes.forward), max(0.0, backward - hidden * passes.backward)
+        if not self.cluster.prefetch:
+            return forward, backward
+        return self.cluster.exposed_s(forward, passes.forward), self.cluster.exposed_s(backward, passes.backward)
 
     def _send_s(self, plan: ParallelPlan, chunk: Sequence[int], samples: float) -> float:
         if plan.pp == 1 or not chunk:
@@ -219,7 +219,8 @@ class StepCosts:
         backward = sum(stage.backward for stage in rank.stages)
         if not self.traits.hides_reduction(plan) or (plan.dp_shard > 1 and not self.cluster.prefetch):
             return total
-        return total - min(total * self.traits.data_overlap, backward * self.cluster.overlap)
+        beside = total * self.traits.data_overlap
+        return total - beside + self.cluster.exposed_s(beside, backward)
 
     def _optimizer_s(self, plan: ParallelPlan, rank: int) -> float:
         device = self.cluster.devices[self.cluster.layout[rank * plan.dp * plan.tp * plan.cp]]
@@ -248,10 +249,6 @@ class StepCosts:
 
     def _collective(self, kind: Collective, count: float, size: int, stride: int) -> float:
         return collective_s(self.cluster, kind, count, size, stride)
-
-
-def _alone(stages: Sequence[StageCost], microbatches: int) -> float:
-    return microbatches * sum(stage.forward + stage.backward for stage in stages)
 
 
 def _total(memory: Memory) -> float:

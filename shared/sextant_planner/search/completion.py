@@ -119,7 +119,7 @@ def _with_fair_shares(plan: ParallelPlan, costs: StepCosts) -> ParallelPlan:
     for replica in range(plan.dp):
         members = [(rank * plan.dp + replica) * inner + member for rank in range(plan.pp) for member in range(inner)]
         # A pipeline whose stages follow the speeds goes at their mean; without one, the slowest member decides.
-        rates = [_rate(costs, member, plan) for member in members]
+        rates = [costs.cluster.rate(member, plan.precision) for member in members]
         speeds.append(sum(rates) / len(rates) if plan.pp > 1 else min(rates))
     if len(set(speeds)) == 1 or plan.dp == 1:
         return plan
@@ -129,11 +129,6 @@ def _with_fair_shares(plan: ParallelPlan, costs: StepCosts) -> ParallelPlan:
         return plan
     shares = _apportion(units, speeds)
     return plan.model_copy(update={"batch_shares": tuple(share * grain for share in shares)})
-
-
-def _rate(costs: StepCosts, rank: int, plan: ParallelPlan) -> float:
-    device = costs.cluster.device(rank)
-    return device.flops[plan.precision] * device.product_ceiling * costs.cluster.speed(rank)
 
 
 def _apportion(units: int, weights: Sequence[float]) -> list[int]:

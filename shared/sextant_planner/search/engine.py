@@ -14,10 +14,10 @@ from sextant_planner.cost.step import Prediction, StepCosts
 from sextant_planner.model import ModelProfile
 from sextant_planner.plan import ParallelPlan, Schedule
 from sextant_planner.record import PlanningError, Record
-from sextant_planner.runtime import RuntimeTraits
 from sextant_planner.search.completion import complete
 from sextant_planner.search.estimate import Estimates
 from sextant_planner.search.space import Wishes, plans
+from sextant_planner.traits import RuntimeTraits
 
 RESERVE = 0.08
 """Share of a device's memory that plans leave free: the allocator's fragments, and what libraries take."""

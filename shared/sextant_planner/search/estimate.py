@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sextant_planner.cluster import Collective
 from sextant_planner.cost.collectives import collective_s
+from sextant_planner.cost.memory import states_of
 from sextant_planner.cost.schedules import in_flight
 from sextant_planner.cost.step import StepCosts
 from sextant_planner.plan import ParallelPlan, Precision, Schedule, Sharding
@@ -67,8 +68,7 @@ class Estimates:
         key = (samples, plan.tp, plan.cp, plan.sequence_parallel, plan.precision)
         if key not in self._sums:
             forward = backward = weight = comm = 0.0
-            crowd = self._costs.cluster.cores
-            factor = (max(1.0, plan.world / crowd) if crowd else 1.0) / self._speed
+            factor = 1 / self._speed
             for index in range(len(self._costs.model.blocks)):
                 passes = self._costs.block_passes(plan, index, samples=samples, device=self._device)
                 forward += passes.forward * factor
@@ -133,12 +133,7 @@ class Estimates:
     def _over(self, plan: ParallelPlan) -> float:
         """Bytes by which the first stage is over the limit with nothing recomputed; a little optimistic."""
         held = self._held(plan)
-        numbers = held.parameters / plan.pp
-        optimizer = 0 if plan.offload_optimizer else self._costs.model.optimizer_bytes
-        states = numbers * (4 + optimizer) / plan.dp_shard
-        states += 4 * numbers / (1 if plan.sharding is Sharding.ZERO1 or plan.pp > 1 else plan.dp_shard)
-        copy = plan.precision.bytes if plan.precision is not Precision.FLOAT32 or plan.dp_shard > 1 else 0
-        states += copy * (min(numbers, 2 * held.largest) if plan.sharding is Sharding.ZERO3 else numbers)
+        states = sum(states_of(plan, held.parameters / plan.pp, held.largest, self._costs.model.optimizer_bytes))
         return 0.97 * states + held.activations * self._scale(plan) - self._limit
 
     def _saved(self, plan: ParallelPlan) -> float:

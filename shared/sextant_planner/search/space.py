@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sextant_planner.cluster import Cluster
 from sextant_planner.model import ModelProfile
@@ -31,8 +31,6 @@ class Wishes:
     offload_optimizer: bool = False
     recompute: bool = True
     """Whether blocks may be computed again to save memory."""
-    forbidden: frozenset[str] = field(default_factory=frozenset)
-    """Techniques that the runtime lacks for this model: tp, pp, cp, sequence, sharding."""
 
 
 def divisors(number: int) -> list[int]:
@@ -55,9 +53,7 @@ def plans(model: ModelProfile, cluster: Cluster, wishes: Wishes) -> Iterator[Par
 def _with_degrees(
     model: ModelProfile, cluster: Cluster, wishes: Wishes, tp: int, cp: int, pp: int, dp: int
 ) -> Iterator[ParallelPlan]:
-    sequence = (
-        tp > 1 and "sequence" not in wishes.forbidden and any(b.tensor and b.tensor.sequence for b in model.blocks)
-    )
+    sequence = tp > 1 and any(b.tensor and b.tensor.sequence for b in model.blocks)
     for shard, sharding in _shardings(cluster, wishes, dp, tp * cp):
         if pp > 1 and sharding is Sharding.ZERO2:
             # The stages of a pipeline reduce once a step: the same as ZeRO-1.
@@ -85,7 +81,7 @@ def _with_degrees(
 
 
 def _tensor_degrees(model: ModelProfile, cluster: Cluster, wishes: Wishes) -> list[int]:
-    if "tp" in wishes.forbidden or not any(block.tensor for block in model.blocks):
+    if not any(block.tensor for block in model.blocks):
         return [1] if wishes.tp in (None, 1) else []
     limits = {block.tensor.limit for block in model.blocks if block.tensor}
     # Between nodes tensor parallelism has not paid on any machine that we know; a cluster of one link has no nodes.
@@ -95,7 +91,7 @@ def _tensor_degrees(model: ModelProfile, cluster: Cluster, wishes: Wishes) -> li
 
 
 def _context_degrees(model: ModelProfile, left: int, wishes: Wishes) -> list[int]:
-    possible = "cp" not in wishes.forbidden and all(block.context for block in model.blocks)
+    possible = all(block.context for block in model.blocks)
     if not possible or (wishes.cp is None and model.sequence < LONG_SEQUENCE):
         return [1] if wishes.cp in (None, 1) else []
     fitting = [d for d in divisors(left) if model.sequence % (2 * d) == 0 and model.sequence // d >= 1024]
@@ -103,8 +99,6 @@ def _context_degrees(model: ModelProfile, left: int, wishes: Wishes) -> list[int
 
 
 def _pipeline_degrees(model: ModelProfile, left: int, wishes: Wishes) -> list[int]:
-    if "pp" in wishes.forbidden:
-        return [1] if wishes.pp in (None, 1) else []
     fitting = [d for d in divisors(left) if d <= len(model.blocks) and d <= wishes.global_batch]
     return fitting if wishes.pp is None else [d for d in fitting if d == wishes.pp]
 
@@ -113,7 +107,7 @@ def _shardings(cluster: Cluster, wishes: Wishes, dp: int, inner: int) -> Iterato
     """Groups that share states out: all of the data-parallel ranks, or those of one node."""
     if Sharding.NONE in wishes.sharding:
         yield 1, Sharding.NONE
-    if dp == 1 or "sharding" in wishes.forbidden:
+    if dp == 1:
         return
     nodes = {link.size // inner for link in cluster.links[:-1] if link.size >= 2 * inner}
     for shard in sorted({dp, *(size for size in nodes if size < dp and dp % size == 0)}):

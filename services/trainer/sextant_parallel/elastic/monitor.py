@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from sextant_parallel.runtime.chain import chain_of
 from sextant_planner.rebalancing import Window
 
 
@@ -21,7 +22,12 @@ class Monitor:
 
     def __init__(self, samples: float, every: int = 10, group: dist.ProcessGroup | None = None) -> None:
         """`samples`: what this rank computes a step."""
-        self._samples, self._every, self._group = samples, every, group
+        self._every, self._group = every, group
+        self.restart(samples)
+
+    def restart(self, samples: float) -> None:
+        """Forget what was measured: from now on this rank computes so many samples a step."""
+        self._samples = samples
         self._compute = self._step = 0.0
         self._count = 0
         self._began: float | None = None
@@ -75,8 +81,7 @@ def timing_forward(module: nn.Module, monitor: Monitor) -> None:
     Between ranks of data parallelism and stages of a pipeline nothing waits inside of a block's forward pass. Ranks of
     one tensor-parallel group do, and show the speed of the slowest of them: which is what the group goes at.
     """
-    blocks = getattr(module, "blocks", None)
-    for block in blocks.values() if isinstance(blocks, nn.ModuleDict) else [module]:
+    for block in chain_of(module).blocks.values():
         began: list[float] = []
         block.register_forward_pre_hook(lambda _m, _a, began=began: began.append(time.perf_counter()))
         block.register_forward_hook(lambda _m, _a, _o, began=began: monitor.count(time.perf_counter() - began.pop()))

@@ -15,6 +15,8 @@ from sextant_planner.model import Points
 
 SIZES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 22)
 """Bytes; the time is interpolated between, and extended beyond the last."""
+Members = tuple[dist.ProcessGroup, list[int]]
+"""A group, and its ranks in the world."""
 
 
 def measure_cluster(
@@ -24,12 +26,11 @@ def measure_cluster(
     *,
     sizes: Sequence[int] = SIZES,
     repeats: int = 7,
-    cores: int | None = None,
 ) -> Cluster:
     """The cluster that this world is. Every rank calls it, and all get the same.
 
     `reaches`: the links by name, with the number of neighbouring ranks that each joins, the nearest first; the last
-    one joins all. `cores`: how many ranks can compute at once, where they share processors.
+    one joins all.
     """
     size = dist.get_world_size()
     links = []
@@ -40,9 +41,10 @@ def measure_cluster(
             stride = _stride(count, nearer, reach)
             if reach % count or stride is None:
                 continue
+            mine = _group(count, stride)
             for kind in (Collective.ALL_REDUCE, Collective.ALL_GATHER, Collective.REDUCE_SCATTER):
-                tables[f"{kind}/{count}"] = _table(kind, count, stride, sizes, repeats)
-        tables[f"{Collective.SEND}/2"] = _table(Collective.SEND, 2, max(1, nearer), sizes, repeats)
+                tables[f"{kind}/{count}"] = _table(kind, mine, sizes, repeats)
+        tables[f"{Collective.SEND}/2"] = _table(Collective.SEND, _group(2, nearer), sizes, repeats)
         (small, fast), (large, slow) = tables[f"{Collective.SEND}/2"][0], tables[f"{Collective.SEND}/2"][-1]
         bandwidth = (large - small) / max(slow - fast, 1e-9)
         links.append(Link(name=link, size=reach, bandwidth=bandwidth, latency_s=fast, tables=tables, source="measured"))
@@ -52,7 +54,6 @@ def measure_cluster(
         devices=(device,),
         layout=(0,) * size,
         links=tuple(links),
-        cores=cores,
         prefetch=torch.cuda.is_available(),
     )
 
@@ -85,15 +86,14 @@ def _stride(count: int, nearer: int, reach: int) -> int | None:
     return None
 
 
-def _table(kind: Collective, count: int, stride: int, sizes: Sequence[int], repeats: int) -> Points:
-    group = _group(count, stride)
-    return tuple((float(size), _agreed(_seconds(kind, size, group, count, repeats))) for size in sizes)
+def _table(kind: Collective, mine: Members, sizes: Sequence[int], repeats: int) -> Points:
+    return tuple((float(size), _agreed(_seconds(kind, size, mine, repeats))) for size in sizes)
 
 
-def _group(count: int, stride: int) -> tuple[dist.ProcessGroup, list[int]]:
+def _group(count: int, stride: int) -> Members:
     """This rank's group. All groups are made by all ranks, in the same order."""
     size, rank = dist.get_world_size(), dist.get_rank()
-    mine: tuple[dist.ProcessGroup, list[int]] | None = None
+    mine: Members | None = None
     for block in range(0, size, count * stride):
         for first in range(block, block + stride):
             members = [first + stride * index for index in range(count)]
@@ -105,8 +105,9 @@ def _group(count: int, stride: int) -> tuple[dist.ProcessGroup, list[int]]:
     return mine
 
 
-def _seconds(kind: Collective, size: int, mine: tuple[dist.ProcessGroup, list[int]], count: int, repeats: int) -> float:
+def _seconds(kind: Collective, size: int, mine: Members, repeats: int) -> float:
     group, members = mine
+    count = len(members)
     whole = torch.zeros(max(count, size // 4 // count * count))
     part = torch.zeros(len(whole) // count)
     actions: dict[Collective, Callable[[], object]] = {

@@ -43,9 +43,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.products: list[Product] = []
         self.others = 0
         self.traffic = 0
-        self.core_traffic = 0
         self.key_bytes = 0
-        self.tokens = 0
         self.saved_bytes = 0
         self.fused_attention = False
         self._traffic: Counter[str] = Counter()
@@ -118,7 +116,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.products.append(Product(module, rows, v.shape[3], keys, count))
         self.fused_attention = True
         self.key_bytes += bytes_of(k) + bytes_of(v)
-        self.tokens = max(self.tokens, keys)
 
     def _save(self, tensor: Tensor) -> Tensor:
         storage = storage_of(tensor)

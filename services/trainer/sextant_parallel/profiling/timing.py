@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sextant_parallel.profiling.chain import Carry, blocks_of, run_block, tensors_of
+from sextant_parallel.profiling.carry import Carry, like, run_block, tensors_of
+from sextant_parallel.runtime.chain import chain_of
 from sextant_planner.model import ModelProfile, Points
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ def with_times(
     measured: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {}
     for size in sizes:
         carry = _repeated(sample, size)
-        for name, block in blocks_of(model).items():
+        for name, block in chain_of(model).blocks.items():
             forward, backward, carry = _block(block, carry, repeats)
             points = measured.setdefault(name, ([], []))
             points[0].append((float(size), forward))
@@ -58,16 +60,18 @@ def _block(block: nn.Module, carry: Carry, repeats: int) -> tuple[float, float, 
     forwards, backwards = [], []
     result = carry
     for number in range(repeats + 1):
-        given = _leaves(carry)
-        forward, made = _timed(lambda given=given: run_block(block, given))  # type: ignore[misc]
-        result = made
+        forward, result = _timed(partial(run_block, block, _leaves(carry)))
         wanted = [tensor for tensor in tensors_of(result) if tensor.requires_grad]
-        ones = [torch.ones_like(tensor) for tensor in wanted]
-        backward, _ = _timed(lambda w=wanted, o=ones: torch.autograd.backward(w, o) if w else None)  # type: ignore[misc]
+        backward, _ = _timed(partial(_backward, wanted, [torch.ones_like(tensor) for tensor in wanted]))
         if number:
             forwards.append(forward)
             backwards.append(backward)
     return statistics.median(forwards), statistics.median(backwards), _detached(result)
+
+
+def _backward(wanted: list[Tensor], gradients: list[Tensor]) -> None:
+    if wanted:
+        torch.autograd.backward(wanted, gradients)
 
 
 def _timed(action: Callable[[], T]) -> tuple[float, T]:
@@ -81,18 +85,15 @@ def _timed(action: Callable[[], T]) -> tuple[float, T]:
 
 
 def _repeated(sample: Carry, size: int) -> Carry:
-    made = tuple(t[:1].expand(size, *t.shape[1:]).contiguous() for t in tensors_of(sample))
-    return made if isinstance(sample, tuple) else made[0]
+    return like(sample, tuple(t[:1].expand(size, *t.shape[1:]).contiguous() for t in tensors_of(sample)))
 
 
 def _leaves(carry: Carry) -> Carry:
-    made = tuple(t.detach().requires_grad_(t.is_floating_point()) for t in tensors_of(carry))
-    return made if isinstance(carry, tuple) else made[0]
+    return like(carry, tuple(t.detach().requires_grad_(t.is_floating_point()) for t in tensors_of(carry)))
 
 
 def _detached(carry: Carry) -> Carry:
-    made = tuple(t.detach() for t in tensors_of(carry))
-    return made if isinstance(carry, tuple) else made[0]
+    return like(carry, tuple(t.detach() for t in tensors_of(carry)))
 
 
 def _rising(points: list[tuple[float, float]]) -> Points:

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from sextant_parallel.profiling.chain import Carry, blocks_of, tensors_of
+from sextant_parallel.profiling.carry import Carry, like, tensors_of
 from sextant_parallel.profiling.operations import Recorder, bytes_of, storage_of
+from sextant_parallel.runtime.chain import Rule, chain_of, rules_of, sequence_of
 from sextant_planner.model import BlockProfile, ContextSplit, MatrixProduct, ModelProfile, TensorSplit
 
-SPLITTING = ("column", "row", "column-gathered", "embedding", "conv-column", "conv-row", "conv-norm")
-SUMMED = ("row", "conv-row", "embedding")
-COLUMNS = ("column", "column-gathered", "conv-column")
+SUMMED = (Rule.ROW, Rule.CONV_ROW, Rule.EMBEDDING)
+COLUMNS = (Rule.COLUMN, Rule.COLUMN_GATHERED, Rule.CONV_COLUMN)
+SPLITTING = (*SUMMED, *COLUMNS, Rule.CONV_NORM)
+SPLIT_BY: dict[Rule | None, Literal["columns", "inner"]] = {
+    **dict.fromkeys(COLUMNS, "columns"),
+    **dict.fromkeys((Rule.ROW, Rule.CONV_ROW), "inner"),
+}
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -36,7 +42,7 @@ def trace(model: nn.Module, sample: Carry, *, name: str = "model", optimizer_byt
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         carry: Carry = _fake(mode, sample)
         profiles = []
-        for block_name, block in blocks_of(model).items():
+        for block_name, block in chain_of(model).blocks.items():
             profile, carry = tracer.block(mode, block_name, block, carry)
             profiles.append(profile)
     floats = [p.element_size() for p in model.parameters() if p.is_floating_point()]
@@ -69,76 +75,67 @@ class _Tracer:
         return profile, _passed_on(result)
 
     def _profile(self, name: str, block: nn.Module, recorder: Recorder, given: int) -> BlockProfile:
-        there = dict(block.named_modules())
-        rules = {part: rule for part, rule in getattr(block, "tensor_rules", {}).items() if there.get(part) is not None}
-        split = _split_modules(rules) if getattr(block, "tensor_limit", 1) > 1 else {}
-        traffic = {part: recorder.traffic_under(part) for part in split}
-        inside = sum(traffic.values())
-        core = recorder.core_traffic
+        rules = rules_of(block)
+        limit = int(getattr(block, "tensor_limit", 1))
+        split = _split_modules(rules) if limit > 1 else set()
+        inside = sum(recorder.traffic_under(part) for part in split)
         return BlockProfile(
             name=name,
             kind=getattr(block, "kind", type(block).__name__),
             parameters=sum(p.numel() for p in block.parameters()),
             products=tuple(self._products(recorder, rules, bool(split))),
-            traffic_bytes=max(0, inside - core) / self._batch,
+            traffic_bytes=inside / self._batch,
             shared_traffic_bytes=max(0, recorder.traffic - inside) / self._batch,
-            core_traffic_bytes=core / self._batch,
             core_recomputed=recorder.fused_attention,
             activation_bytes=recorder.saved_bytes / self._batch,
             output_bytes=given / self._batch,
             buffer_bytes=sum(bytes_of(b) for b in block.buffers()),
-            tensor=self._tensor_split(block, rules, recorder, split) if split else None,
+            tensor=self._tensor_split(block, limit, rules, recorder, split) if split else None,
             context=self._context_split(block, recorder),
             operations=recorder.others,
         )
 
-    def _products(self, recorder: Recorder, rules: Mapping[str, str], split: bool) -> Iterator[MatrixProduct]:
+    def _products(self, recorder: Recorder, rules: Mapping[str, Rule], split: bool) -> Iterator[MatrixProduct]:
         for product in recorder.products:
-            rule = rules.get(product.module, "") if split else ""
-            how = "columns" if rule in COLUMNS else "inner" if rule in ("row", "conv-row") else "none"
-            if product.count:
-                how = "count" if split else "none"
+            how: Literal["columns", "inner", "count", "none"] = "none"
+            if split:
+                how = "count" if product.count else SPLIT_BY.get(rules.get(product.module), "none")
             yield MatrixProduct(
                 rows=product.rows if product.count else product.rows / self._batch,
                 columns=product.columns,
                 inner=product.inner,
                 count=product.count / self._batch,
-                split=how,  # type: ignore[arg-type]
+                split=how,
                 weight=not product.count,
             )
 
     def _tensor_split(
-        self, block: nn.Module, rules: Mapping[str, str], recorder: Recorder, split: Mapping[str, str]
+        self, block: nn.Module, limit: int, rules: Mapping[str, Rule], recorder: Recorder, split: set[str]
     ) -> TensorSplit:
         modules = dict(block.named_modules())
         held = sum(p.numel() for part in rules if rules[part] in SPLITTING for p in modules[part].parameters())
-        summed = [part for part, rule in rules.items() if rule in SUMMED or rule == "column-gathered"]
+        summed = [part for part, rule in rules.items() if rule in SUMMED or rule is Rule.COLUMN_GATHERED]
         inputs = {recorder.input_of(part) for part, rule in rules.items() if rule in COLUMNS}
         saved = sum(recorder.saved_under(part) for part in split)
         return TensorSplit(
-            limit=int(block.tensor_limit),  # type: ignore[arg-type]
+            limit=limit,
             parameters=held / max(1, sum(p.numel() for p in block.parameters())),
             activations=min(1.0, saved / max(1, recorder.saved_bytes)),
             reduce_bytes=sum(recorder.output_bytes_of(part) for part in summed) / self._batch,
             reduce_bytes_backward=sum(count for _, count in inputs) / self._batch,
             reductions=max(1, len(summed)),
-            sequence="sequence-norm" in rules.values(),
+            sequence=Rule.SEQUENCE_NORM in rules.values(),
         )
 
     def _context_split(self, block: nn.Module, recorder: Recorder) -> ContextSplit | None:
-        if getattr(block, "sequence", "") not in ("split", "tokens"):
+        if sequence_of(block) not in ("split", "tokens"):
             return None
-        return ContextSplit(limit=max(1, recorder.tokens), ring_bytes=recorder.key_bytes / self._batch)
+        return ContextSplit(key_bytes=recorder.key_bytes / self._batch)
 
 
-def _split_modules(rules: Mapping[str, str]) -> dict[str, str]:
-    """Submodules within which each rank works on its own part: the parents of columns and rows, and what they name."""
-    parts = {}
-    for name, rule in rules.items():
-        if rule in SPLITTING:
-            parent = name.rpartition(".")[0]
-            parts[parent or name] = rule
-    return parts
+def _split_modules(rules: Mapping[str, Rule]) -> set[str]:
+    """Submodules within which each rank works on its own part: the parents of columns and rows, or they themselves."""
+    return {name.rpartition(".")[0] or name for name, rule in rules.items() if rule in SPLITTING}
 
 
 @contextmanager
@@ -154,8 +151,7 @@ def _training_untouched(block: nn.Module) -> Iterator[None]:
 
 
 def _fake(mode: FakeTensorMode, carry: Carry) -> Carry:
-    made = tuple(_fake_one(mode, tensor) for tensor in tensors_of(carry))
-    return made if isinstance(carry, tuple) else made[0]
+    return like(carry, tuple(_fake_one(mode, tensor) for tensor in tensors_of(carry)))
 
 
 def _fake_one(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
@@ -169,5 +165,4 @@ def _detached(mode: FakeTensorMode, parameter: Tensor) -> Tensor:
 
 def _passed_on(result: Carry) -> Carry:
     """As the next block gets it: a leaf that wants a gradient where it has one."""
-    made = tuple(t.detach().requires_grad_(t.requires_grad) for t in tensors_of(result))
-    return made if isinstance(result, tuple) else made[0]
+    return like(result, tuple(t.detach().requires_grad_(t.requires_grad) for t in tensors_of(result)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -31,15 +30,6 @@ class Rule(StrEnum):
     CONV_COLUMN = "conv-column"
     CONV_ROW = "conv-row"
     CONV_NORM = "conv-norm"
-
-
-class BlockHints(Protocol):
-    """The attributes of a block that are looked for; each may be absent, and the block is then not split that way."""
-
-    tensor_rules: Mapping[str, str]
-    tensor_limit: int
-    attention_names: tuple[str, ...]
-    sequence: str
 
 
 @runtime_checkable
