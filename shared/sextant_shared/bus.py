@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from uuid import UUID
 
 import nats
 import structlog
@@ -14,7 +15,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
-from sextant_shared.contracts.messages import WAKE
+from sextant_shared.contracts.messages import WAKE, Wake
 
 log = structlog.get_logger(__name__)
 
@@ -96,12 +97,15 @@ class Bus:
         if self._client.is_connected:
             await self._client.publish(subject, payload)
 
-    async def wake(self) -> None:
-        """Tell the scheduler that there may be something to do."""
-        await self.publish(WAKE)
+    async def wake(self, queued: Iterable[tuple[UUID, str]] = ()) -> None:
+        """Tell the scheduler that there may be something to do; `queued`: jobs that wait for a worker, their kinds."""
+        await self.publish(WAKE, Wake(queued=list(queued)).model_dump_json().encode())
 
-    async def subscribe(self, subject: str, handler: Handler) -> Callable[[], Awaitable[None]]:
-        """Call `handler(subject, payload)` for each message from now on; returns the way to stop it."""
+    async def subscribe(self, subject: str, handler: Handler, group: str = "") -> Callable[[], Awaitable[None]]:
+        """Call `handler(subject, payload)` for each message from now on; returns the way to stop it.
+
+        Of the subscribers of one `group`, each message goes to one.
+        """
 
         async def receive(message: Msg) -> None:
             try:
@@ -109,7 +113,7 @@ class Bus:
             except Exception:
                 log.exception("bus.handler_failed", subject=message.subject)
 
-        subscription = await self._client.subscribe(subject, cb=receive)
+        subscription = await self._client.subscribe(subject, queue=group, cb=receive)
         return subscription.unsubscribe
 
     async def history(self, subject: str, limit: int) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from uuid import UUID
 
 import structlog
 from nats.errors import Error as NatsError
@@ -14,7 +15,7 @@ from sextant_scheduler.handlers import control as handlers
 from sextant_scheduler.handlers.control import Control
 from sextant_scheduler.metrics import ControlMetrics
 from sextant_scheduler.store import control as store
-from sextant_shared.contracts.messages import MEMBERSHIP, WAKE, NodeAlive
+from sextant_shared.contracts.messages import MEMBERSHIP, WAKE, NodeAlive, Wake
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ class ControlLoop:
         self._control = control
         self._metrics = metrics
         self._wake = asyncio.Event()
+        self._announced: list[tuple[UUID, str]] = []
         self._stopping = False
         self._last_round = 0.0
 
@@ -53,7 +55,8 @@ class ControlLoop:
 
     async def run(self) -> None:
         """Subscribe, then work until `stop`."""
-        await self._control.bus.subscribe(WAKE, self._on_wake)
+        # One copy acts on a wake; were it to hang, the others' clocks make up for it.
+        await self._control.bus.subscribe(WAKE, self._on_wake, group="control")
         await self._control.bus.subscribe(MEMBERSHIP, self._on_membership)
         swept = repaired = 0.0
         streams_ready = False
@@ -90,7 +93,8 @@ class ControlLoop:
         if repair:
             self._metrics.repaired(await handlers.repair(self._control))
         # Dispatch comes before the relay: a job's way to its worker is what people wait for.
-        sent = await handlers.dispatch(self._control)
+        announced, self._announced = self._announced, []
+        sent = await handlers.dispatch(self._control, announced)
         await handlers.place_gangs(self._control)
         touched = await handlers.relay(self._control)
         await handlers.mark_dispatched(self._control, sent)
@@ -110,6 +114,11 @@ class ControlLoop:
         self._metrics.update(lag, counts)
 
     async def _on_wake(self, subject: str, payload: bytes) -> None:
+        if payload:
+            try:
+                self._announced += Wake.model_validate_json(payload).queued
+            except ValidationError as error:
+                log.warning("wake.bad_message", error=str(error)[:300])
         self._wake.set()
 
     async def _on_membership(self, subject: str, payload: bytes) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sextant_shared.contracts.base import Received
 
 WAKE = "wake.scheduler"
-"""Core NATS, empty: something was committed that the scheduler may want to act on."""
+"""Core NATS, empty or a `Wake`: something was committed that the scheduler may want to act on."""
 
 JOB_EVENTS = "jobs.>"
 MEMBERSHIP = "membership.node.v1"
@@ -50,6 +50,14 @@ class NodeAlive(Received):
     slots: int
     draining: bool = False
     info: dict[str, str] = {}
+
+
+class Wake(Received):
+    """`wake.scheduler`: what was just committed, as far as its sender says."""
+
+    type: Literal["wake.v1"] = "wake.v1"
+    queued: list[tuple[UUID, str]] = []
+    """Jobs that wait for a worker, and their kinds: their workers can be woken before anyone looks into the store."""
 
 
 def live_subject(root_id: UUID | str, job_id: UUID | str, what: Literal["progress", "log"]) -> str:

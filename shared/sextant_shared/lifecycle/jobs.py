@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, Row, RowMapping, func, insert, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_shared.errors import Conflict, NotFound, StaleFence
@@ -99,10 +99,13 @@ def _earlier(conn: Connection, job: NewJob) -> Submitted:
     return Submitted(row.id, State(row.state), False, row.body_hash.hex() == job.body_hash, row.created_at)
 
 
+# Built once: to build a statement takes longer than to run it.
+LOCK = select(*JOB_COLUMNS, func.clock_timestamp().label("now")).where(t.jobs.c.id == bindparam("id")).with_for_update()
+
+
 def lock(conn: Connection, job_id: UUID, *, tenant: str | None = None) -> tuple[Job, datetime]:
     """The job's row, locked until the transaction ends, and the database's time; NotFound across tenants too."""
-    query = select(*JOB_COLUMNS, func.clock_timestamp().label("now")).where(t.jobs.c.id == job_id).with_for_update()
-    row = conn.execute(query).mappings().one_or_none()
+    row = conn.execute(LOCK, {"id": job_id}).mappings().one_or_none()
     if row is None or (tenant is not None and row["tenant"] != tenant):
         raise NotFound(f"no job {job_id}")
     return as_job(row), row["now"]
@@ -134,6 +137,10 @@ def insist(decision: Decision) -> None:
         raise (StaleFence if decision.stale else Conflict)(decision.reason)
 
 
+MOVE = update(t.jobs).where(t.jobs.c.id == bindparam("job_id"), t.jobs.c.seq == bindparam("job_seq"))
+MOVE_TO_RUNNING = MOVE.values(started_at=func.coalesce(t.jobs.c.started_at, bindparam("now")))
+
+
 def _write(conn: Connection, job: Job, move: Transition, actor: str, now: datetime) -> None:
     values = {
         **move.changes,
@@ -143,13 +150,15 @@ def _write(conn: Connection, job: Job, move: Transition, actor: str, now: dateti
         "event": move.event,
         "detail": move.detail,
     }
-    if move.state is State.RUNNING:
-        values["started_at"] = func.coalesce(t.jobs.c.started_at, now)
     if move.state.is_terminal:
         values["finished_at"] = now
     if job.state is State.QUARANTINED:
         values["finished_at"] = None
-    conn.execute(update(t.jobs).where(t.jobs.c.id == job.id, t.jobs.c.seq == job.seq).values(values))
+    values |= {"job_id": job.id, "job_seq": job.seq}
+    if move.state is State.RUNNING:
+        conn.execute(MOVE_TO_RUNNING, {**values, "now": now})
+    else:
+        conn.execute(MOVE, values)
     had_slots = job.kind in GANG_KINDS and (job.state.is_held or job.state is State.RESERVED)
     if had_slots and not move.state.is_held:
         conn.execute(t.reservations.delete().where(t.reservations.c.job_id == job.id))

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, create_engine
+import select
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-# Seconds: a lock that is not had by then is a bug elsewhere, and waiting for ever would hide it.
-OPTIONS = "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+CONNECT: dict[str, Any] = {
+    # Seconds: a lock that is not had by then is a bug elsewhere, and waiting for ever would hide it.
+    "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
+    "connect_timeout": 5,
+    # A server whose host or network went away says nothing: what it does not acknowledge for so long is an error.
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 30,
+}
 
 
 def connect(url: str, *, size: int = 4) -> Engine:
-    """A pool of up to `size` connections for threads; dead ones are replaced before use."""
-    return create_engine(
-        url, pool_size=size, max_overflow=0, pool_pre_ping=True, connect_args={"options": OPTIONS, "connect_timeout": 5}
-    )
+    """A pool of up to `size` connections for threads; those that the server has closed are replaced before use."""
+    engine = create_engine(url, pool_size=size, max_overflow=0, connect_args=CONNECT)
+    event.listen(engine, "checkout", _refuse_closed)
+    return engine
+
+
+def connect_async(url: str, *, size: int = 8, **options: Any) -> AsyncEngine:
+    """The same for asyncio."""
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args=CONNECT, **options)
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
 
 
 def connect_autocommit(url: str, *, size: int) -> AsyncEngine:
-    """For single statements that are a transaction each: one round trip, and no check of the connection before it.
-
-    The caller sees the error of a connection that died, and may try again.
-    """
-    return create_async_engine(
-        url,
-        pool_size=size,
-        max_overflow=0,
-        isolation_level="AUTOCOMMIT",
-        connect_args={"options": OPTIONS, "connect_timeout": 5},
-    )
+    """The same for single statements that are a transaction each: one round trip."""
+    return connect_async(url, size=size, isolation_level="AUTOCOMMIT")
 
 
-def connect_async(url: str, *, size: int = 8) -> AsyncEngine:
-    """The same for asyncio."""
-    return create_async_engine(
-        url, pool_size=size, max_overflow=0, pool_pre_ping=True, connect_args={"options": OPTIONS, "connect_timeout": 5}
-    )
+def _refuse_closed(_: object, record: Any, __: object) -> None:
+    """A look at the socket, where `pool_pre_ping` would ask the server: an idle connection has only its end to tell."""
+    socket = record.driver_connection.fileno()
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    if poll.poll(0):
+        raise DisconnectionError("the server has closed the connection")

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 
 from sextant_scheduler.handlers.submission import new_job
 from sextant_shared.contracts.base import Received
-from sextant_shared.contracts.messages import JobEvent, NodeAlive
+from sextant_shared.contracts.messages import JobEvent, NodeAlive, Wake
 from sextant_shared.contracts.specs import SPEC
 from sextant_shared.lifecycle import jobs
 from sextant_shared.lifecycle import machine as m
@@ -23,7 +23,7 @@ from sextant_shared.store import audit
 from sextant_shared.store import tables as t
 
 GOLDEN = Path(__file__).parent / "golden"
-MODELS: dict[str, type[Received]] = {"job.state.v1": JobEvent, "node.alive.v1": NodeAlive}
+MODELS: dict[str, type[Received]] = {"job.state.v1": JobEvent, "node.alive.v1": NodeAlive, "wake.v1": Wake}
 
 
 def golden(name: str) -> dict[str, Any]:

@@ -15,18 +15,21 @@ from uuid import UUID, uuid4
 import nats
 import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
+from prometheus_client import CollectorRegistry
 from redis import Redis
 from sqlalchemy import Engine, create_engine, select, text
 
 from sextant.stack.running import RunningServers
+from sextant_scheduler.consumer import ControlLoop
 from sextant_scheduler.handlers import control as handlers
 from sextant_scheduler.handlers.control import Control
 from sextant_scheduler.handlers.submission import new_job
+from sextant_scheduler.metrics import ControlMetrics
 from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control as store
 from sextant_scheduler.store import reads
 from sextant_shared.bus import Bus
-from sextant_shared.contracts.messages import NodeAlive
+from sextant_shared.contracts.messages import WAKE, NodeAlive
 from sextant_shared.contracts.specs import SPEC
 from sextant_shared.lifecycle import jobs
 from sextant_shared.lifecycle import machine as m
@@ -282,3 +285,46 @@ def test_a_node_that_falls_silent_is_shown_so_and_then_forgotten(database: Engin
         conn.execute(text("UPDATE nodes SET last_seen = last_seen - interval '2 hours' WHERE name = 'far'"))
         store.mark_silent(conn, 20.0, 3600.0)
         assert [node.name for node in reads.nodes(conn)] == ["near"]
+
+
+def test_a_job_that_was_announced_is_sent_once_by_its_wake_and_by_the_look_into_the_store(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    broker = Redis.from_url(settings.redis_url.replace("redis+socket", "unix"))
+    broker.flushall()
+    announced, found = submit(database, 2)
+
+    async def run() -> list[Any]:
+        async with control(settings) as copy:
+            return await handlers.dispatch(copy, [(announced, "probe")])
+
+    assert asyncio.run(run()) == [announced, found]
+    assert broker.llen("probe") == 2
+
+
+def test_a_wake_wakes_one_of_several_copies_and_a_damaged_one_does_no_harm(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    broker = Redis.from_url(settings.redis_url.replace("redis+socket", "unix"))
+    broker.flushall()
+    job_id = UUID(int=1)  # not in the store: only its announcement can have sent it
+
+    async def run() -> None:
+        async with control(settings) as one, control(settings) as other:
+            loops = [ControlLoop(copy, ControlMetrics(CollectorRegistry())) for copy in (one, other)]
+            running = [asyncio.create_task(loop.run()) for loop in loops]
+            while any(loop.unready() for loop in loops):
+                await asyncio.sleep(0.02)
+            await one.bus.publish(WAKE, b"{damaged")
+            await one.bus.wake([(job_id, "probe")])
+            for _ in range(250):
+                if broker.llen("probe"):
+                    break
+                await asyncio.sleep(0.02)
+            for loop in loops:
+                loop.stop()
+            await asyncio.gather(*running)
+
+    asyncio.run(run())
+    (message,) = broker.lrange("probe", 0, -1)
+    assert str(job_id).encode() in message

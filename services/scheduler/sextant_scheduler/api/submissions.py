@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from uuid import UUID
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sextant_shared.bus import Bus
+from sextant_shared.contracts.specs import CELERY_KINDS
 from sextant_shared.errors import RateLimited, Unavailable
 from sextant_shared.lifecycle import jobs
 from sextant_shared.lifecycle.jobs import NewJob, Submitted
+from sextant_shared.lifecycle.states import State
 
 MAX_BATCH = 256
 MAX_WAITING = 4096
@@ -47,7 +50,6 @@ class Submissions:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             await self._commit(batch)
-            await self._bus.wake()
 
     async def _commit(self, batch: list[tuple[NewJob, asyncio.Future[Submitted]]]) -> None:
         try:
@@ -62,6 +64,8 @@ class Submissions:
         except OSError:
             self._refuse(batch, Unavailable())
         else:
+            # The wake goes first: the workers need not wait until the answers are written.
+            await self._bus.wake(_dispatchable([job for job, _ in batch], results))
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
@@ -80,3 +84,11 @@ class Submissions:
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
+
+
+def _dispatchable(batch: list[NewJob], results: list[Submitted]) -> list[tuple[UUID, str]]:
+    return [
+        (job.id, job.kind)
+        for job, result in zip(batch, results, strict=True)
+        if result.created and job.state is State.QUEUED and job.kind in CELERY_KINDS
+    ]

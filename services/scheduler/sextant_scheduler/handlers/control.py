@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
@@ -77,14 +77,19 @@ async def relay(control_: Control) -> set[UUID]:
     return touched
 
 
-async def dispatch(control_: Control) -> list[UUID]:
-    """Wake workers for queued jobs; those sent, for `mark_dispatched`."""
+async def dispatch(control_: Control, announced: Sequence[tuple[UUID, str]] = ()) -> list[UUID]:
+    """Wake workers for queued jobs; those sent, for `mark_dispatched`.
+
+    The `announced` go first, without a look into the store: whoever is woken in vain finds nothing to claim.
+    """
+    sent = await asyncio.to_thread(_send, control_.celery, announced) if announced else []
     async with control_.statements.connect() as conn:
         due = await conn.run_sync(control.to_dispatch, control_.settings.redispatch_s, BATCH)
-    return await asyncio.to_thread(_send, control_.celery, due) if due else []
+    rest = [(job_id, kind) for job_id, kind in due if job_id not in sent]
+    return sent + (await asyncio.to_thread(_send, control_.celery, rest) if rest else [])
 
 
-def _send(celery: Celery, due: list[tuple[UUID, str]]) -> list[UUID]:
+def _send(celery: Celery, due: Sequence[tuple[UUID, str]]) -> list[UUID]:
     sent: list[UUID] = []
     for job_id, kind in due:
         try:
