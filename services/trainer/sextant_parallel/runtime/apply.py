@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -20,10 +20,12 @@ from sextant_parallel.runtime.convolution import ColumnConvolution, RowConvoluti
 from sextant_parallel.runtime.mesh import Mesh, build_mesh, require_equal
 from sextant_parallel.runtime.normalisation import PlannedBatchNorm, synchronise
 from sextant_parallel.runtime.offload import HostStates
-from sextant_parallel.runtime.pipeline import Pipeline
 from sextant_parallel.runtime.recompute import recompute
 from sextant_planner.plan import ParallelPlan
 from sextant_planner.record import PlanningError
+
+if TYPE_CHECKING:
+    from sextant_parallel.runtime.pipeline import Pipeline
 
 SumLoss = Callable[[Tensor, Tensor], Tensor]
 """(outputs, targets) -> the sum of the losses of the samples, a scalar. The loss of a sample must be a sum, too, over
@@ -246,7 +248,16 @@ def _split(chain: Chain, skeleton: list[nn.Module], mesh: Mesh) -> tuple[list[nn
             precision.compute_in(part, plan, mesh.device)
         if plan.pp > 1 and end < len(names):
             precision.send_as(part, precision.boundary_type(plan))
-    return parts, Pipeline(parts, ranges, skeleton, mesh) if plan.pp > 1 else None
+    return parts, _pipeline(parts, ranges, skeleton, mesh) if plan.pp > 1 else None
+
+
+def _pipeline(
+    parts: list[nn.Module], ranges: tuple[tuple[int, int], ...], skeleton: list[nn.Module], mesh: Mesh
+) -> Pipeline:
+    # torch.distributed.pipelining brings in 27 MB of symbolic algebra: what waits for work without it is to be small.
+    from sextant_parallel.runtime.pipeline import Pipeline
+
+    return Pipeline(parts, ranges, skeleton, mesh)
 
 
 def _split_blocks(chain: Chain, held: dict[str, nn.Module], mesh: Mesh) -> None:
