@@ -26,7 +26,7 @@ class Memory(Record):
     gradients: float = Field(0.0, ge=0)
     optimizer: float = Field(0.0, ge=0)
     activations: float = Field(0.0, ge=0)
-    recomputation: float = Field(0.0, ge=0, description="the activations of one block while it is computed again")
+    recomputation: float = Field(0.0, ge=0, description="what the activations of blocks that are computed again add")
     buffers: float = Field(0.0, ge=0)
 
     @property
@@ -67,10 +67,13 @@ class MemoryCosts:
         return Memory(**states._asdict(), buffers=sum(block.buffer_bytes for block in blocks))
 
     def _activations(self, chunks: Sequence[Sequence[int]], samples: float) -> tuple[float, float]:
-        """Bytes of one micro-batch that are kept, and those of the largest block that is computed again."""
+        """Bytes of one micro-batch that are kept, and what the fullest moment of computing blocks again adds to them.
+
+        A block is computed again when the blocks behind it have given back what they kept.
+        """
         plan, blocks = self.plan, self.model.blocks
         scale = plan.precision.bytes / self.model.precision_bytes * samples / plan.cp
-        kept = again = 0.0
+        kept = fullest = 0.0
         for index in (index for chunk in chunks for index in chunk):
             block = blocks[index]
             share = block.tensor.activations if block.tensor else 0.0
@@ -79,10 +82,10 @@ class MemoryCosts:
             if plan.recompute and plan.recompute[index]:
                 arriving = blocks[index - 1].output_bytes if index else block.output_bytes
                 kept += min(full, arriving * scale / (plan.tp if plan.sequence_parallel else 1))
-                again = max(again, full)
+                fullest = max(fullest, kept + full)
             else:
                 kept += full
-        return kept, again
+        return kept, max(0.0, fullest - kept)
 
 
 def states_of(plan: ParallelPlan, numbers: float, largest: float, optimizer_bytes: int) -> States:

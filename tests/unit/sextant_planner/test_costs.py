@@ -66,6 +66,19 @@ def test_the_slowest_rank_sets_the_pace_of_data_parallelism() -> None:
     assert fair.breakdown.compute == pytest.approx(0.3 * 4)
 
 
+def test_a_block_is_computed_again_when_those_behind_it_are_done() -> None:
+    """The large one is first: while it is computed again nothing else is kept; at the end of the chain it would be."""
+    model = chain([0.1] * 3)
+    sizes = (9e6, 2e6, 2e6)
+    blocks = [b.model_copy(update={"activation_bytes": s}) for b, s in zip(model.blocks, sizes, strict=True)]
+    plan = ParallelPlan(global_batch=1, recompute=(True,) * 3)
+    kept = model.blocks[0].output_bytes
+    for order, fullest in ((blocks, kept + 9e6), (blocks[::-1], 3 * kept + 9e6)):
+        memory = StepCosts(model.model_copy(update={"blocks": tuple(order)}), cluster(1)).memory(plan)
+        assert memory.activations == pytest.approx(3 * kept)
+        assert memory.activations + memory.recomputation == pytest.approx(fullest)
+
+
 def test_recomputing_costs_a_forward_pass_and_saves_activations() -> None:
     costs = StepCosts(chain([0.1] * 4), cluster(1))
     plain = costs.predict(ParallelPlan(global_batch=1))
