@@ -20,6 +20,7 @@ BENCHES = {
     "plan-speed": "tests.bench.plan_speed",
     "plan-measured": "tests.bench.plan_measured",
     "rebalance": "tests.bench.rebalance",
+    "checkpointing": "tests.bench.checkpointing",
 }
 
 
