@@ -50,6 +50,20 @@ def test_a_transformer_layer_has_megatrons_split() -> None:
     assert not profile.batch_coupled
 
 
+@pytest.mark.parametrize("style", ["gpt", "llama"])
+def test_a_model_without_memory_is_traced_as_one_with_it(style: str) -> None:
+    """Attention above all: on `meta` torch would write its scores out."""
+    settings = {**GPT, "style": style, "key_heads": 2}
+    with torch.device("meta"):
+        bare = build("decoder", settings, (32,), 100)
+        tokens = torch.zeros(2, 32, dtype=torch.int64)
+    profile = trace(build("decoder", settings, (32,), 100), torch.zeros(2, 32, dtype=torch.int64))
+    assert trace(bare, tokens) == profile
+    assert profile.blocks[1].core_recomputed
+    assert profile.blocks[1].context is not None
+    assert profile.blocks[1].context.key_bytes > 0
+
+
 def test_a_residual_network_has_the_published_work() -> None:
     """4.09 G multiply-adds at 224 x 224: He et al., 2015, with the stride in the 3x3 convolution."""
     with torch.device("meta"):

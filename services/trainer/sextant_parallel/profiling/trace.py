@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
@@ -155,6 +156,10 @@ def _fake(mode: FakeTensorMode, carry: Carry) -> Carry:
 
 
 def _fake_one(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """Tensors on `meta` as if they were on the processor: on `meta` torch writes attention out, as no device does."""
+    if tensor.is_meta:
+        with mode:
+            return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
     made: Tensor = mode.from_tensor(tensor.detach())
     return made
 
