@@ -21,6 +21,7 @@ BENCHES = {
     "plan-measured": "tests.bench.plan_measured",
     "rebalance": "tests.bench.rebalance",
     "checkpointing": "tests.bench.checkpointing",
+    "resnet152": "tests.bench.resnet152",
 }
 
 
