@@ -14,6 +14,7 @@ from sextant_planner.traits import MEGATRON_2021, MEGATRON_2022, RuntimeTraits
 from sextant_planner.transformer import transformer
 from tests.bench.published import CALCULON, KORTHIKANTI, SC21, SEQUENCE, VOCABULARY, Run
 from tests.bench.report import Report
+from tests.bench.torchtitan import tell as tell_torchtitan
 
 ClusterOf = Callable[[int], Cluster]
 DEVICE = "a100-80gb"
@@ -35,6 +36,7 @@ def run(report: Report) -> None:
     report.sample("korthikanti_error_pct", errors)
     report.sample("sc21_error_pct", sc21_errors(fitted))
     _tell(report, errors, fitted)
+    tell_torchtitan(report, fitted)
     _sensitivity(report, fitted)
 
 

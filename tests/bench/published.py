@@ -3,7 +3,7 @@
 Sources: Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters Using Megatron-LM", SC21,
 table 1, with micro-batches and virtual stages from the scripts that the authors published for it (Megatron-LM,
 examples/sc21/run_table_1.sh); Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models",
-2022, tables 3 and 5; torchtitan, docs/performance.md.
+2022, tables 3 and 5.
 """
 
 from __future__ import annotations
