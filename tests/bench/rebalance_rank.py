@@ -18,8 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sextant_parallel import DynamicParallel, Training
+from sextant_parallel import DynamicParallel, Training, Watcher
 from sextant_parallel.elastic.interfaces import choose
+from sextant_parallel.fit import Fit
 from sextant_planner.cluster import Cluster, Device, Link
 from sextant_zoo import build
 
@@ -59,6 +60,20 @@ def cluster(size: int) -> Cluster:
     )
 
 
+class Diary(Watcher):
+    """Rank 0 notes each step in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def stepped(self, run: Fit, loss: float) -> None:
+        """A line a step."""
+        if dist.get_rank() == 0:
+            line = {"step": run.step, "loss": loss, "world": dist.get_world_size(), "at": time.time()}
+            with self._file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
 def main(directory: Path, steps: int, every: int) -> None:
     """Join, plan for the ranks that there are, and train to the end."""
     torch.set_num_threads(1)
@@ -67,15 +82,13 @@ def main(directory: Path, steps: int, every: int) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     size, rank = dist.get_world_size(), dist.get_rank()
 
-    def on_step(step: int, value: float) -> None:
-        if rank == 0:
-            with (directory / "steps.jsonl").open("a") as file:
-                file.write(json.dumps({"step": step, "loss": value, "world": size, "at": time.time()}) + "\n")
-
     config = {"data_parallelism": size, "model_parallelism": 1, "pipeline_stages": 1, "global_batch": BATCH}
     dynamic = DynamicParallel(config, model=make(), sample=batches(0, slice(0, 1))[0], cluster=cluster(size))
     history = dynamic.fit(
-        Training(make, batches, loss, optimizer, steps), directory / "checkpoints", every=every, on_step=on_step
+        Training(make, batches, loss, optimizer, steps),
+        directory / "checkpoints",
+        every=every,
+        watcher=Diary(directory / "steps.jsonl"),
     )
     if rank == 0:
         told = {"began_at": history.began_at, "save_s": sum(history.save_s), "steps_s": sum(history.step_s)}

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from sextant.answers import ProgressEvent
 from sextant_shared.contracts.views import JobView
+from sextant_zoo.registry import build
 from tests.e2e.conftest import Stack
 
 DATA = {"kind": "prepare", "name": "resumed", "source": "package://sklearn/digits", "task": "image-classification"}
@@ -112,6 +113,38 @@ def test_a_cancelled_run_leaves_no_process_behind(stack: Stack, undisturbed: Job
     stack.client.cancel(job)
     assert stack.client.wait(job, timeout=30, check=False).state == "CANCELLED"
     assert ranks(stack) == []
+
+
+CNN = TRAIN["model"]
+VIT = {"zoo": "vit", "config": {"patch": 2, "hidden": 32, "heads": 4, "layers": 2}}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("model", "parallel", "plan"),
+    [
+        (CNN, {"auto_tune": True}, ""),
+        (CNN, {"pipeline_stages": 2, "model_parallelism": 1, "data_parallelism": 1, "microbatches": 2}, "pp2"),
+        (VIT, {"pipeline_stages": 1, "model_parallelism": 2, "data_parallelism": 1}, "tp2"),
+    ],
+)
+def test_a_run_by_a_plan(
+    stack: Stack, undisturbed: JobView, tmp_path: Path, model: dict[str, Any], parallel: dict[str, Any], plan: str
+) -> None:
+    assert undisturbed.state == "SUCCEEDED"  # The data is there.
+    job = stack.client.submit({**TRAIN, "model": model, "parallel": parallel})
+    told = [event for event in stack.client.stream(job) if isinstance(event, ProgressEvent)]
+    ended = stack.client.wait(job, timeout=120)
+    outputs = ended.outputs or {}
+    assert plan in outputs["plan"]["describe"]
+    assert outputs["plan"]["predicted_step_ms"] > 0
+    assert outputs["plan"]["step_ms"] > 0
+    assert told[-1].metrics["predicted_step_ms"] == pytest.approx(outputs["plan"]["predicted_step_ms"])
+    assert outputs["metrics"]["val_accuracy"] > 0.6  # A transformer so small is not done after 12 epochs.
+    whole = build(model["zoo"], model["config"], (1, 8, 8), 10).state_dict()
+    found = {name: value.shape for name, value in weights(stack, ended, tmp_path).items()}
+    assert found == {name: tuple(value.shape) for name, value in whole.items()}
+    assert (tmp_path / "plan.svg").read_text().startswith("<svg")
 
 
 def test_what_ranks_are_forked_from_holds_no_credential(stack: Stack) -> None:

@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sextant_parallel.configuration import ParallelConfig
-from sextant_parallel.fit import Fit, History, Training
+from sextant_parallel.fit import Checkpoints, Fit, History, Latest, Rebalancer, Training, Watcher
 from sextant_parallel.optimized import Decision, OptimizedPlan
 from sextant_parallel.profiling import cache as profiles
 from sextant_parallel.profiling.device import measure_device
 from sextant_parallel.profiling.links import measure_cluster, overlap_slowdown
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
+from sextant_parallel.world import agree, leads
 from sextant_planner import catalogue
 from sextant_planner.cluster import Cluster, Link
+from sextant_planner.configuration import ParallelConfig
 from sextant_planner.model import ModelProfile
-from sextant_planner.record import PlanningError
+from sextant_planner.rebalancing import Policy
+from sextant_planner.record import PlanningError, Record
 from sextant_planner.search.engine import Candidate, search
 from sextant_planner.transformer import transformer
 
+R = TypeVar("R", bound=Record)
 STAND_IN_DEVICE = "h100-80gb"
 HERE = "this-device"
 
@@ -77,20 +80,37 @@ class DynamicParallel:
         decision = Decision(choice=choice, model=model, asked=asked, notes=tuple(notes))
         return self._agreed(OptimizedPlan(decision))
 
-    def fit(self, training: Training, directory: Path, **options: Any) -> History:
+    def fit(
+        self,
+        training: Training,
+        directory: Path,
+        *,
+        every: int | None = None,
+        watcher: Watcher | None = None,
+        policy: Policy | None = None,
+        window: int = 10,
+    ) -> History:
         """Train to the end by the best plan, and by another where the devices change: see `sextant_parallel.fit`.
 
-        Every rank of the running world calls it, with one `directory` for all. The options are those of `Fit`. A run
-        that was cut off goes on from its last checkpoint, in a world of any size.
+        Every rank of the running world calls it, with one `directory` for all, which holds the checkpoints: one every
+        `every` steps, or as many as keep saving under 5 % of the time. A run that was cut off goes on from the last
+        one, in a world of any size. Every `window` steps the ranks compare what they take, and judge it by `policy`.
         """
         optimized = self.optimize()
+        latest = Latest(directory)
+        checkpoints = Checkpoints(directory, latest.announce, start=latest.path, every=every)
+        rebalancer = self.rebalancer(optimized, policy=policy, window=window)
+        return Fit(training, optimized.plan, checkpoints, watcher=watcher, rebalancer=rebalancer).run()
+
+    def rebalancer(self, optimized: OptimizedPlan, *, policy: Policy | None = None, window: int = 10) -> Rebalancer:
+        """For a run by what `optimize` has given: plans anew, with the same wishes, for the devices as they are."""
         cluster = self._profiled_cluster()[0]
 
         def replan(observed: Cluster) -> OptimizedPlan:
             again = DynamicParallel(self.config, model=optimized.decision.model, cluster=observed)
             return again.optimize()
 
-        return Fit(training, optimized, cluster, directory, replan=replan, **options).run()
+        return Rebalancer(optimized, cluster, replan, policy=policy, window=window)
 
     def _asked(self, model: ModelProfile, cluster: Cluster, notes: list[str]) -> Candidate | None:
         """The best plan with the degrees of the config, to compare with."""
@@ -114,13 +134,27 @@ class DynamicParallel:
         if self.world > 1 and not running:
             note = f"no cluster was given and none runs: {self.world} {STAND_IN_DEVICE} of the catalogue stand in"
             return catalogue.cluster(STAND_IN_DEVICE, self.world), [note]
+        key = profiles.key(self.world, torch.__version__, torch.get_num_threads(), torch.cuda.is_available())
+        return self._measured(key, Cluster, self._measure_cluster), []
+
+    def _measure_cluster(self) -> Cluster:
         # Every rank measures at once, so that what ranks of one machine share is in the figures.
         device = measure_device(HERE)
         if self.world == 1:
             alone = Link(name="none", size=1, bandwidth=1.0)
-            return Cluster(name="this device", devices=(device,), layout=(0,), links=(alone,)), []
+            return Cluster(name="this device", devices=(device,), layout=(0,), links=(alone,))
         cluster = measure_cluster("the running world", device, [("network", self.world)])
-        return cluster.model_copy(update={"overlap_slowdown": overlap_slowdown()}), []
+        return cluster.model_copy(update={"overlap_slowdown": overlap_slowdown()})
+
+    def _measured(self, name: str, kind: type[R], make: Callable[[], R]) -> R:
+        """From the cache of rank 0, or made by all ranks together."""
+        kept = agree(profiles.read(self._cache, name, kind) if leads() else None)
+        if kept is not None:
+            return kept
+        made = make()
+        if leads():
+            profiles.write(self._cache, name, made)
+        return made
 
     def _profiled_model(self, cluster: Cluster) -> tuple[ModelProfile, list[str]]:
         if isinstance(self._model, ModelProfile):
@@ -137,15 +171,11 @@ class DynamicParallel:
             profile = trace(model, sample, name=type(model).__name__)
             return with_times(profile, model, sample, HERE) if here else profile
 
-        return profiles.cached(self._cache, key, ModelProfile, make), []
+        return self._measured(key, ModelProfile, make), []
 
     def _agreed(self, mine: OptimizedPlan) -> OptimizedPlan:
         """Rank 0's answer, on every rank: measured times differ a little from rank to rank."""
-        if not dist.is_initialized() or dist.get_world_size() == 1:
-            return mine
-        text: list[Any] = [mine.to_json()]
-        dist.broadcast_object_list(text, src=0)
-        return OptimizedPlan.from_json(text[0])
+        return OptimizedPlan.from_json(agree(mine.to_json()))
 
 
 def _world(config: ParallelConfig, cluster: Cluster | None) -> int:

@@ -47,7 +47,7 @@ def run(settings: AgentSettings) -> None:
     registry = CollectorRegistry()
     # A full node uses each core once, however its slots are shared out.
     threads = max(1, (os.cpu_count() or 1) // settings.slots)
-    launcher = ZygoteLauncher(threads, keep=(lock.descriptor,))
+    launcher = ZygoteLauncher(settings.work_dir / "profiles", threads, keep=(lock.descriptor,))
     launcher.warm()
     shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher})
     supervisor = Supervisor(shop)

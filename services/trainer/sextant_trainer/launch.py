@@ -86,9 +86,11 @@ class Gang:
 class ZygoteLauncher:
     """Starts gangs through a zygote, which is started when first needed and again after it died."""
 
-    def __init__(self, threads: int = 1, keep: tuple[int, ...] = ()) -> None:
-        """Each rank computes with `threads`; `keep` are descriptors to inherit, such as the worker's lock."""
-        self._threads = threads
+    def __init__(self, profiles: Path, threads: int = 1, keep: tuple[int, ...] = ()) -> None:
+        """Each rank computes with `threads` and keeps what it measures in `profiles`; `keep` are descriptors to
+        inherit, such as the worker's lock.
+        """
+        self._profiles, self._threads = profiles, threads
         self._keep = keep
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -158,9 +160,10 @@ class ZygoteLauncher:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         # Threads that OpenMP starts before a fork would be missing in the child, and hang it.
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        arguments = [str(theirs.fileno()), str(self._threads), str(self._profiles)]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sextant_trainer.zygote", str(theirs.fileno()), str(self._threads)],
+                [sys.executable, "-m", "sextant_trainer.zygote", *arguments],
                 env=environment,
                 pass_fds=[theirs.fileno(), *self._keep],
                 stdin=subprocess.DEVNULL,

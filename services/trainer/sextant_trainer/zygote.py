@@ -1,4 +1,4 @@
-"""`python -m sextant_trainer.zygote FD THREADS`: has imported torch, and forks the ranks of gangs from itself.
+"""`python -m sextant_trainer.zygote FD THREADS PROFILES`: has imported torch, and forks the ranks of gangs from itself.
 
 Before a fork there are no threads, no CUDA context and no credentials in it. It serves one agent over an inherited
 socket: a request is JSON with the file descriptor for rank 0's events; answers are JSON, {"pid", "code"} as ranks end.
@@ -23,7 +23,6 @@ import torch
 import torch.distributed.checkpoint.state_dict_loader
 import torch.distributed.checkpoint.state_dict_saver
 import torch.nn.parallel
-import torch.optim.lr_scheduler
 
 from sextant_shared.execution import child
 from sextant_shared.execution.workbench import Failed, Workbench
@@ -36,9 +35,9 @@ MAX_REQUEST = 1 << 16
 class Zygote:
     """Forks ranks, reaps them, and tells the agent how they ended."""
 
-    def __init__(self, agent: socket.socket, threads: int) -> None:
+    def __init__(self, agent: socket.socket, threads: int, profiles: Path) -> None:
         self._agent = agent
-        self._threads = threads
+        self._threads, self._profiles = threads, profiles
         self._wakeup, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
@@ -94,12 +93,26 @@ class Zygote:
             child.die_with_parent()
             self._agent.close()
             os.close(self._wakeup)
-            code = _run_rank(directory, rank, ranks, events, self._threads)
+            code = self._run_rank(directory, rank, ranks, events)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             # Not sys.exit: the interpreter's shutdown belongs to the zygote.
             os._exit(code)
+
+    def _run_rank(self, directory: Path, rank: int, ranks: int, events: int) -> int:
+        output = os.open(directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        gc.unfreeze()
+        bench = Workbench.open(directory, events if rank == 0 else os.open(os.devnull, os.O_WRONLY))
+        ending = child.run(bench, lambda bench: train(bench, rank, ranks, self._threads, self._profiles))
+        if isinstance(ending, Failed) and rank > 0:
+            # Rank 0's report counts, but it may be the one that waits for this rank.
+            sys.stderr.write(f"rank {rank}: {ending.message}\n")
+        if rank == 0 or isinstance(ending, Failed):
+            _report(bench, ending, rank, events)
+        return 1 if isinstance(ending, Failed) else 0
 
     def _reap(self) -> None:
         while True:
@@ -118,21 +131,6 @@ class Zygote:
 
     def _tell(self, message: dict[str, Any]) -> None:
         self._agent.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _run_rank(directory: Path, rank: int, ranks: int, events: int, threads: int) -> int:
-    output = os.open(directory / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    gc.unfreeze()
-    bench = Workbench.open(directory, events if rank == 0 else os.open(os.devnull, os.O_WRONLY))
-    ending = child.run(bench, lambda bench: train(bench, rank, ranks, threads))
-    if isinstance(ending, Failed) and rank > 0:
-        # Rank 0's report counts, but it may be the one that waits for this rank.
-        sys.stderr.write(f"rank {rank}: {ending.message}\n")
-    if rank == 0 or isinstance(ending, Failed):
-        _report(bench, ending, rank, events)
-    return 1 if isinstance(ending, Failed) else 0
 
 
 def _report(bench: Workbench, ending: Any, rank: int, events: int) -> None:
@@ -157,15 +155,18 @@ def _warm() -> None:
         import_module(describe(name).module)
 
 
-def main(descriptor: int, threads: int) -> None:
-    """Serve the agent at the other end of the socket `descriptor`; each rank computes with this many threads."""
+def main(descriptor: int, threads: int, profiles: Path) -> None:
+    """Serve the agent at the other end of the socket `descriptor`; each rank computes with this many threads.
+
+    `profiles` is the directory that keeps what ranks have measured of this node and of models.
+    """
     child.die_with_parent()
     _warm()
     # The pages of all that is loaded stay shared with the ranks: the collector does not touch them any more.
     gc.collect()
     gc.freeze()
-    Zygote(socket.socket(fileno=descriptor), threads).serve()
+    Zygote(socket.socket(fileno=descriptor), threads, profiles).serve()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
+from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
@@ -129,12 +130,23 @@ class TrainSpec(JobSpec):
     model: ZooModel | None = Field(None, description="may come with config from a tune step instead")
     config: TrainConfig | StepRef = TrainConfig()
     resources: Resources = Resources()
+    parallel: ParallelConfig | None = Field(None, description="let the planner choose; data-parallel ranks otherwise")
     register_as: Name | None = Field(None, description="the model's name; the job's name otherwise")
 
     @model_validator(mode="after")
     def _has_a_model(self) -> Self:
         if self.model is None and not isinstance(self.config, StepRef):
             raise ValueError("model is needed unless config comes from a tune step")
+        return self
+
+    @model_validator(mode="after")
+    def _degrees_fit(self) -> Self:
+        if self.parallel is None:
+            return self
+        if self.parallel.global_batch is not None:
+            raise ValueError("parallel.global_batch is config.batch_size here")
+        if not self.parallel.auto_tune:
+            self.parallel.require_fit(self.resources.ranks)
         return self
 
 

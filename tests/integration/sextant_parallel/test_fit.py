@@ -12,7 +12,8 @@ from tests.bench.plan_measured_rank import FREE
 from tests.bench.ranks import run
 from torch import Tensor, nn
 
-from sextant_parallel import DynamicParallel, Training
+from sextant_parallel import DynamicParallel, Training, Watcher
+from sextant_parallel.fit import Checkpoints, Fit, Latest
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
 from sextant_planner.cluster import Cluster, Link
@@ -43,6 +44,73 @@ def test_a_run_goes_on_over_fewer_ranks_with_the_same_losses(tmp_path: Path) -> 
     assert set(losses) == set(range(1, STEPS + 1))
     # The order of additions over ranks differs; the losses are about 5.
     assert max(abs(losses[step] - expected[step]) for step in expected) < 1e-5
+
+
+class Stopper(Watcher):
+    """Counts steps, and has the last rank stop the run at one of them."""
+
+    stoppable = True
+
+    def __init__(self, at: int) -> None:
+        self.at, self.seen, self.done = at, 0, 0
+        self.weights: dict[str, Tensor] = {}
+
+    def began(self, run: Fit) -> None:
+        self.weights = run.runtime.state()
+
+    def stepped(self, run: Fit, loss: float) -> None:
+        self.seen, self.done = self.seen + 1, run.step
+        if run.step == 2:
+            self.weights = run.runtime.state()
+
+    def wants_to_stop(self) -> bool:
+        return dist.get_rank() == dist.get_world_size() - 1 and self.done == self.at
+
+    def extra(self) -> dict[str, Any]:
+        return {"seen": self.seen, "weights": self.weights}
+
+    def restore(self, extra: dict[str, Any]) -> None:
+        self.seen, self.weights = extra["seen"], extra["weights"]
+
+
+def watched(directory: str, at: int) -> tuple[bool, int, dict[int, float], float]:
+    size = dist.get_world_size()
+    stages = 2 if size == 4 else 1
+    config = {"data_parallelism": size // stages, "model_parallelism": 1, "pipeline_stages": stages, "global_batch": 24}
+    sample = rebalance_rank.batches(0, slice(0, 1))[0]
+    dynamic = DynamicParallel(config, model=rebalance_rank.make(), sample=sample, cluster=rebalance_rank.cluster(size))
+    training = Training(
+        rebalance_rank.make,
+        rebalance_rank.batches,
+        rebalance_rank.loss,
+        rebalance_rank.optimizer,
+        STEPS,
+        rate=lambda step: 1.0 if step < 6 else 0.1,
+    )
+    watcher = Stopper(at)
+    latest = Latest(Path(directory))
+    checkpoints = Checkpoints(Path(directory), latest.announce, start=latest.path, every=5)
+    run = Fit(training, dynamic.optimize().plan, checkpoints, watcher=watcher)
+    history = run.run()
+    kept = run.runtime.gather(watcher.weights)
+    return history.stopped, watcher.seen, history.losses, sum(float(value.sum()) for value in kept.values())
+
+
+def test_a_watcher_stops_a_run_and_goes_on_in_another_layout(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    stopped, seen, expected, weights = run(2, watched, str(tmp_path / "whole"), 0)[0]
+    assert (stopped, seen) == (False, STEPS)
+    first = run(4, watched, str(tmp_path / "parts"), 7)[0]
+    assert first[:2] == (True, 7)
+    second = run(2, watched, str(tmp_path / "parts"), 0)[0]
+    assert second[:2] == (False, STEPS)
+    losses = first[2] | second[2]
+    assert losses.keys() == expected.keys()
+    # The order of additions differs; the losses are about 5.
+    assert max(abs(losses[step] - expected[step]) for step in expected) < 1e-5
+    # What was kept by the stages of a pipeline at step 2 came back whole; its sum is of about 50 numbers a tensor.
+    assert abs(second[3] - weights) < 1e-3
 
 
 def slowed(directory: str) -> list[Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tests.bench.parallel_cases import FAMILIES, Family
 from tests.bench.parallel_equal import batches, whole
 from tests.bench.ranks import run
@@ -143,6 +145,55 @@ def test_the_loss_can_be_evaluated_between_steps(family: str, how: ParallelPlan)
     wanted = evaluated(family, ONE)
     for losses in run(how.world, evaluated, family, how):
         assert losses == pytest.approx(wanted, abs=1e-5)
+
+
+def gathered(family: str, how: ParallelPlan) -> dict[str, NDArray[np.float32]]:
+    runtime = make(FAMILIES[family], how)
+    steps(runtime, FAMILIES[family], 0, 1)
+    kept = runtime.state()
+    steps(runtime, FAMILIES[family], 1, 2)  # what was kept does not follow
+    return {name: value.numpy() for name, value in runtime.gather(kept).items()}
+
+
+@pytest.mark.parametrize(
+    ("family", "how"),
+    [
+        ("decoder", plan(pp=2, tp=2, microbatches=2)),
+        ("unet", plan(pp=2, dp_shard=2, sharding=THREE, microbatches=2)),
+        ("resnet", plan(dp_replicate=2, tp=2)),
+    ],
+)
+def test_what_the_ranks_hold_is_gathered_under_the_names_of_the_whole(family: str, how: ParallelPlan) -> None:
+    first, *others = run(how.world, gathered, family, how)
+    assert not any(others)
+    whole_state = FAMILIES[family].model().state_dict()
+    assert {name: value.shape for name, value in first.items()} == {n: v.shape for n, v in whole_state.items()}
+    for name, value in gathered(family, ONE).items():
+        np.testing.assert_allclose(first[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def counted(family: str, how: ParallelPlan) -> list[float]:
+    runtime = make(FAMILIES[family], how)
+    mine = runtime.rows_of(2 * BATCH)
+    pairs = batches(FAMILIES[family], torch.float32, 2)
+    inputs, targets = (torch.cat(parts)[mine] for parts in zip(*pairs, strict=True))
+    sums = lambda out, wanted: torch.stack([FAMILIES[family].loss(out, wanted), out.new_tensor(len(out))])  # noqa: E731
+    return [float(value) for value in runtime.measure(inputs, targets, sums)]
+
+
+@pytest.mark.parametrize(
+    ("family", "how"),
+    [
+        ("decoder", plan(pp=2, tp=2, microbatches=2)),
+        ("resnet", plan(dp_replicate=2, tp=2)),
+        ("encoder", plan(cp=2, dp_replicate=2)),
+    ],
+)
+def test_sums_over_a_larger_batch_are_measured_without_training(family: str, how: ParallelPlan) -> None:
+    wanted = counted(family, ONE)
+    assert wanted[1] == 2 * BATCH
+    for found in run(how.world, counted, family, how):
+        assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def bfloat16_losses(family: str, how: ParallelPlan) -> tuple[list[float], list[str]]:

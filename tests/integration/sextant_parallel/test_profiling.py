@@ -9,7 +9,9 @@ import torch
 from tests.bench.ranks import run
 from torch import nn
 
-from sextant_parallel.profiling.cache import cached, key
+from sextant_parallel import DynamicParallel
+from sextant_parallel.profiling import cache
+from sextant_parallel.profiling.cache import key
 from sextant_parallel.profiling.device import measure_device
 from sextant_parallel.profiling.links import measure_cluster
 from sextant_parallel.profiling.timing import with_times
@@ -117,14 +119,25 @@ def test_links_are_measured_alike_on_all_ranks() -> None:
     assert all(seconds > 0 for link in (near, far) for table in link.tables.values() for _, seconds in table)
 
 
-def test_what_was_profiled_is_not_profiled_again(tmp_path: Path) -> None:
-    made = []
-
-    def make() -> ModelProfile:
-        made.append(1)
-        return trace(nn.Linear(2, 2), torch.zeros(1, 2))
-
+def test_what_was_profiled_is_kept_under_what_it_follows_from(tmp_path: Path) -> None:
+    profile = trace(nn.Linear(2, 2), torch.zeros(1, 2))
     name = key("linear", {"width": 2})
-    assert cached(tmp_path, name, ModelProfile, make) == cached(tmp_path, name, ModelProfile, make)
-    assert len(made) == 1
-    assert key("linear", {"width": 3}) != name
+    assert cache.read(tmp_path, name, ModelProfile) is None
+    cache.write(tmp_path, name, profile)
+    assert cache.read(tmp_path, name, ModelProfile) == profile
+    assert cache.read(tmp_path, key("linear", {"width": 3}), ModelProfile) is None
+
+
+def planned(directory: str) -> list[tuple[ModelProfile, float]]:
+    config = {"auto_tune": True, "global_batch": 8}
+    model, sample = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)), torch.zeros(2, 16)
+    found = [DynamicParallel(config, model=model, sample=sample, cache=Path(directory)).optimize() for _ in range(2)]
+    return [(each.decision.model, each.prediction.step_s) for each in found]
+
+
+def test_what_ranks_have_measured_is_not_measured_again(tmp_path: Path) -> None:
+    first, second = run(2, planned, str(tmp_path))
+    assert first == second
+    # Measured times differ from one measurement to the next, so equal ones come from the first.
+    assert first[0] == first[1]
+    assert {file.name.partition("-")[0] for file in tmp_path.iterdir()} == {"Cluster", "ModelProfile"}

@@ -35,6 +35,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**TRAIN, "data": {"table": "d"}}, "dataset"),
     ({**TRAIN, "data": "d"}, "{step: NAME} or {dataset: NAME}"),
     ({"kind": "train", "data": {"dataset": "d"}}, "model is needed"),
+    ({**TRAIN, "parallel": {"tensor": 2}}, "Extra inputs"),
+    ({**TRAIN, "parallel": {"sharding": ["zero-4"]}}, "'none', 'zero-1', 'zero-2' or 'zero-3'"),
+    ({**TRAIN, "parallel": {"global_batch": 8}}, "config.batch_size"),
+    ({**TRAIN, "parallel": {"pipeline_stages": 4}, "resources": {"ranks": 6}}, "nearest that fits: pipeline_stages 3"),
     ({**TRAIN, "kind": "tune"}, "exactly one of maximize and minimize"),
     ({**TRAIN, "kind": "tune", "maximize": "a", "space": {"x": {"low": 2.0, "high": 1.0}}}, "low must be under high"),
     ({"kind": "prepare", "source": "package://x", "task": "tabular", "split": {"val": 0.6, "test": 0.5}}, "under 1"),
@@ -53,6 +57,13 @@ def test_a_bad_spec_is_refused_with_a_message_that_says_what_is_wrong(spec: dict
     with pytest.raises(ValidationError) as caught:
         SPEC.validate_python(spec)
     assert says in str(caught.value)
+
+
+def test_a_plan_may_be_asked_for_in_plain_words() -> None:
+    parallel = {"pipeline_stages": 2, "sharding": ["none", "zero-1"], "precision": "float32", "schedules": ["1f1b"]}
+    spec = SPEC.validate_python({**TRAIN, "parallel": parallel, "resources": {"ranks": 4}})
+    again = SPEC.validate_json(spec.model_dump_json())
+    assert again == spec
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,16 +17,22 @@ def key(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(repr, parts)).encode()).hexdigest()
 
 
-def cached(directory: Path | None, name: str, kind: type[R], make: Callable[[], R]) -> R:
-    """The record stored under `name`, or a new one, which is stored; a directory of None stores nothing."""
-    if directory is None:
-        return make()
-    file = directory / f"{kind.__name__}-{name}.json"
-    if file.is_file():
-        return kind.from_json(file.read_bytes())
-    record = make()
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".new")
+def read(directory: Path | None, name: str, kind: type[R]) -> R | None:
+    """The record stored under `name`, if there is one."""
+    file = _file(directory, name, kind)
+    return kind.from_json(file.read_bytes()) if file is not None and file.is_file() else None
+
+
+def write(directory: Path | None, name: str, record: Record) -> None:
+    """Store it; a directory of None stores nothing."""
+    file = _file(directory, name, type(record))
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.new")
     partial.write_text(record.to_json())
     partial.replace(file)
-    return record
+
+
+def _file(directory: Path | None, name: str, kind: type[Record]) -> Path | None:
+    return directory and directory / f"{kind.__name__}-{name}.json"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -113,22 +114,45 @@ class Runtime:
         self._copies.finish(self._parameters)
         return self._agree(total / self._copies.scale)
 
-    @torch.no_grad()
     def evaluate(self, inputs: Tensor, targets: Tensor, global_rows: int | None = None) -> Tensor:
         """The mean loss of a global batch, given as to `train_step`, on every rank, without training."""
-        share = 1.0 / (global_rows or self.plan.global_batch)
-        if self._gathers_at_the_end:
-            share /= self.plan.cp
-        inputs, targets = self._cut(inputs, targets)
+        return self.measure(inputs, targets, self._loss) / (global_rows or self.plan.global_batch)
+
+    @torch.no_grad()
+    def measure(self, inputs: Tensor, targets: Tensor, sums: SumLoss) -> Tensor:
+        """What `sums` gives for the outputs of a global batch of any size, on every rank, without training.
+
+        `sums` is like a loss, but may give a vector: the sum over the samples of, say, a loss and a count of hits.
+        """
         self.module.eval()
         try:
+            inputs, targets = self._cut(inputs, targets)
             if self._pipeline is not None:
-                total = self._pipeline.evaluate(inputs, targets, lambda out, wanted: self._loss(out, wanted) * share)
+                total = self._pipeline.evaluate(inputs, targets, sums)
             else:
-                total = self._loss(self._copies.module(inputs), targets) * share
+                total = sums(self._copies.module(inputs), targets)
         finally:
             self.module.train()
-        return self._agree(total)
+        return self._agree(total / self.plan.cp if self._gathers_at_the_end else total)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of this rank's part of the parameters and buffers, by name, in the layout of the plan."""
+        state = get_model_state_dict(self.module)
+        return {name: value.detach().clone() for name, value in state.items() if isinstance(value, Tensor)}
+
+    def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `state` has given, put together, in host memory on rank 0; elsewhere nothing. Every rank calls it."""
+        whole = {name: _whole(state[name]).cpu() for name in sorted(state)}
+        stages = self.mesh.group("pp")
+        parts = [whole]
+        if stages is not None:
+            parts = [{} for _ in range(dist.get_world_size(stages))]
+            first = dist.get_global_rank(stages, 0)
+            leads = dist.get_rank() == first
+            dist.gather_object(whole, parts if leads else None, dst=first, group=stages)
+        if dist.is_initialized() and dist.get_rank():
+            return {}
+        return {name: value for part in parts for name, value in part.items()}
 
     def step(self) -> Tensor | None:
         """Clip where asked for, and step the optimizer; the norm of the gradients before, where it was needed."""
@@ -281,6 +305,12 @@ def _compiles(block: nn.Module, plan: ParallelPlan) -> bool:
     """Not where our own collectives stand in the middle of the block: there is little left to fuse around them."""
     own = (PlannedBatchNorm, ColumnConvolution, RowConvolution)
     return plan.cp == 1 and not any(isinstance(part, own) for part in block.modules())
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A collective over the ranks that hold parts of the tensor."""
+    whole: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole
 
 
 def _layouts(holder: nn.Module) -> list[dict[str, Any]]:

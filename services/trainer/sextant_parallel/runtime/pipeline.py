@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
@@ -64,8 +65,12 @@ class Pipeline:
         return self._run("step", inputs, targets, loss)
 
     def evaluate(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-        """The forward passes alone; the sum of the losses, zero but on the last stage."""
-        return self._run("eval", inputs, targets, loss)
+        """The forward passes alone; the sum of what `loss` gives, of any shape, zero but on the last stage."""
+        total = self._run("eval", inputs, targets, loss)
+        shape = [total.shape]
+        group = self._mesh.group("pp")
+        dist.broadcast_object_list(shape, group=group, group_src=self._mesh.plan.pp - 1)
+        return total.new_zeros(shape[0]) if total.shape != shape[0] else total
 
     def _run(self, how: str, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         self._loss = loss
@@ -76,7 +81,7 @@ class Pipeline:
         run(*arguments, target=targets if self.last else None, losses=losses, return_outputs=False)
         if not losses:
             return torch.zeros((), device=self._mesh.device)
-        return torch.stack([value.detach() for value in losses]).sum()
+        return torch.stack([value.detach() for value in losses]).sum(0)
 
     def _schedule(self, inputs: Tensor) -> Any:
         key = tuple(inputs.shape)

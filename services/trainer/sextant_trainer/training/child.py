@@ -7,54 +7,58 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from sextant_parallel import join
+from sextant_parallel.world import join, leads
 from sextant_shared.contracts.specs import TrainSpec
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_trainer.training.data import Dataset, load
-from sextant_trainer.training.loop import Stopped, Trainer, save_weights
-from sextant_trainer.training.plan import Plan, make_plan
+from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Trainer
+from sextant_trainer.training.recipe import Recipe, make_recipe
 
 
-def train(bench: Workbench, rank: int, size: int, threads: int) -> Result | Paused:
-    """Train as rank `rank` of `size` with this many threads; all ranks end alike, and rank 0's result counts."""
+def train(bench: Workbench, rank: int, size: int, threads: int, profiles: Path) -> Result | Paused:
+    """Train as rank `rank` of `size` with this many threads; all ranks end alike, and rank 0's result counts.
+
+    `profiles` keeps what was measured of this node and of models.
+    """
     torch.set_num_threads(threads)
     data = load(Path(bench.order.input("data").path or ""))
-    plan = make_plan(bench.order, data.task)
-    world = join(rank, size, bench.directory / "rendezvous")
-    trainer = Trainer(bench, plan, data, world)
-    try:
-        metrics = trainer.run()
-    except Stopped:
+    recipe = make_recipe(bench.order, data.task)
+    join(rank, size, bench.directory / "rendezvous")
+    trainer = Trainer(bench, recipe, data, profiles)
+    weights = trainer.run()
+    if weights is None:
         return Paused()
-    return _finish(bench, plan, data, trainer, metrics) if world.leads else Result()
+    return _finish(bench, recipe, data, trainer, weights) if leads() else Result()
 
 
-def _finish(bench: Workbench, plan: Plan, data: Dataset, trainer: Trainer, metrics: dict[str, float]) -> Result:
-    about = _model_json(bench, plan, data, metrics)
-    save_weights(bench.out / "model.safetensors", trainer.model)
+def _finish(bench: Workbench, recipe: Recipe, data: Dataset, trainer: Trainer, weights: dict[str, Tensor]) -> Result:
+    about = _model_json(bench, recipe, data, trainer.metrics)
+    save_file({name: value.contiguous() for name, value in weights.items()}, str(bench.out / "model.safetensors"))
     (bench.out / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
     lines = (json.dumps(row, sort_keys=True) + "\n" for row in trainer.curve)
     (bench.out / "metrics.jsonl").write_text("".join(lines))
     spec = TrainSpec.model_validate(bench.order.spec, strict=False)
     name = spec.register_as or bench.order.name
-    files = ["model.json", "model.safetensors"]
+    files = ["model.json", "model.safetensors", *([PLAN_JSON, PLAN_SVG] if trainer.planned.optimized else [])]
     return Result(
-        outputs={"metrics": metrics},
+        outputs={"metrics": trainer.metrics, "plan": trainer.planned.report(trainer.step_s)},
         registers=[Registration(type="model", name=name, output="model", files=files, meta=about)],
     )
 
 
-def _model_json(bench: Workbench, plan: Plan, data: Dataset, metrics: dict[str, float]) -> dict[str, Any]:
+def _model_json(bench: Workbench, recipe: Recipe, data: Dataset, metrics: dict[str, float]) -> dict[str, Any]:
     source = bench.order.input("data")
     return {
         "format": "safetensors",
-        "architecture": {"zoo": plan.zoo, "config": plan.model_config},
+        "architecture": {"zoo": recipe.zoo, "config": recipe.model_config},
         "task": data.task,
         "input": {"name": "input", "shape": list(data.shape), "dtype": data.dtype},
         "preprocessing": {"mean": data.mean.ravel().tolist(), "std": data.std.ravel().tolist()},
         "classes": data.classes,
         "metrics": metrics,
-        "hyperparameters": plan.config.model_dump(mode="json"),
+        "hyperparameters": recipe.config.model_dump(mode="json"),
         "dataset": {"id": source.id, "name": source.name, "version": source.version, "digest": source.digest},
     }

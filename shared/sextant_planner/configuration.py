@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from math import log2, prod
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -27,9 +27,12 @@ class ParallelConfig(Record):
     auto_tune: bool = Field(False, description="look at all degrees, and take the best")
     global_batch: int | None = Field(None, ge=1, description="samples a step; 8 a device by default")
     microbatches: int | None = Field(None, ge=1)
-    precision: Precision | None = Field(None, description="bfloat16 where the devices are faster in it, by default")
-    sharding: tuple[Sharding, ...] = tuple(Sharding)
-    schedules: tuple[Schedule, ...] = tuple(Schedule)
+    # A user's document has words and lists for these three.
+    precision: Precision | None = Field(
+        None, strict=False, description="bfloat16 where the devices are faster in it, by default"
+    )
+    sharding: tuple[Annotated[Sharding, Field(strict=False)], ...] = Field(tuple(Sharding), strict=False, min_length=1)
+    schedules: tuple[Annotated[Schedule, Field(strict=False)], ...] = Field(tuple(Schedule), strict=False, min_length=1)
     offload_optimizer: bool = False
     recompute: bool = True
 

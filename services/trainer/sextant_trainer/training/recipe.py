@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
+from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.specs import TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
@@ -21,15 +21,18 @@ WARM_UP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Recipe:
     """One run: the architecture with all its settings, and the hyper-parameters."""
 
     zoo: str
     model_config: dict[str, Any]
     config: TrainConfig
+    ranks: int = 1
+    parallel: ParallelConfig | None = None
+    """What the planner may choose; without it the ranks are data-parallel."""
 
 
-def make_plan(order: WorkOrder, task: str) -> Plan:
+def make_recipe(order: WorkOrder, task: str) -> Recipe:
     """Put the spec and the resolved inputs together; what a tune step found overrides what the spec says.
 
     Raises InvalidInput where no model is named, the zoo does not know it, or the data's task does not fit.
@@ -46,43 +49,35 @@ def make_plan(order: WorkOrder, task: str) -> Plan:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
     settings = {**found.get("model", {}), **(spec.model.config if spec.model else {}), **config.model}
     try:
-        return Plan(zoo, check(zoo, settings).model_dump(), config)
+        return Recipe(zoo, check(zoo, settings).model_dump(), config, spec.resources.ranks, spec.parallel)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
 
 
-def build_model(plan: Plan, data: Dataset) -> nn.Module:
-    """The model, initialised by the plan's seed, the same on every rank."""
-    torch.manual_seed(plan.config.seed)
+def build_model(recipe: Recipe, data: Dataset) -> nn.Module:
+    """The model, initialised by the recipe's seed, the same on every rank."""
+    torch.manual_seed(recipe.config.seed)
     try:
-        return build(plan.zoo, plan.model_config, data.shape, len(data.classes))
+        return build(recipe.zoo, recipe.model_config, data.shape, len(data.classes))
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW, or SGD with Nesterov momentum 0.9."""
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
-    )
+        return torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int, done: int) -> LambdaLR:
-    """The learning rate as a function of the step, from step `done` on."""
-
-    def factor(step: int) -> float:
-        at = min(1.0, (step + done) / max(1, steps))
-        match config.schedule:
-            case "cosine":
-                return 0.5 * (1.0 + math.cos(math.pi * at))
-            case "one-cycle":
-                rise = min(1.0, at / WARM_UP)
-                fall = max(0.0, (at - WARM_UP) / (1.0 - WARM_UP))
-                return rise * 0.5 * (1.0 + math.cos(math.pi * fall))
-        return 1.0
-
-    for group in optimizer.param_groups:
-        group["initial_lr"] = config.learning_rate
-    return LambdaLR(optimizer, factor)
+def rate_at(step: int, config: TrainConfig, steps: int) -> float:
+    """What the learning rate is multiplied by at a step, from 0, of so many."""
+    at = min(1.0, step / max(1, steps))
+    match config.schedule:
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * at))
+        case "one-cycle":
+            rise = min(1.0, at / WARM_UP)
+            fall = max(0.0, (at - WARM_UP) / (1.0 - WARM_UP))
+            return rise * 0.5 * (1.0 + math.cos(math.pi * fall))
+    return 1.0

@@ -1,0 +1,62 @@
+"""How a gang is to train together: data-parallel, or by what the planner finds for the model on these ranks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sextant_parallel import DynamicParallel, OptimizedPlan
+from sextant_parallel.fit import Rebalancer
+from sextant_planner.plan import ParallelPlan
+from sextant_planner.record import PlanningError
+from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan of a run; where it was searched for, with its reasons, and with what may change it."""
+
+    plan: ParallelPlan
+    optimized: OptimizedPlan | None = None
+    rebalancer: Rebalancer | None = None
+
+    @property
+    def predicted_s(self) -> float | None:
+        """Seconds that a step is expected to take."""
+        return self.optimized.prediction.step_s if self.optimized else None
+
+    def report(self, step_s: Sequence[float]) -> dict[str, Any]:
+        """What was planned, and how the steps compare with it; the first one warms up and does not count."""
+        told: dict[str, Any] = {"describe": self.plan.describe()}
+        counted = step_s[1:] or step_s
+        if counted:
+            told["step_ms"] = 1000 * statistics.median(counted)
+        if self.predicted_s and counted:
+            told["predicted_step_ms"] = 1000 * self.predicted_s
+            told["error_pct"] = 100 * (self.predicted_s / statistics.median(counted) - 1)
+        return told
+
+
+def choose(recipe: Recipe, batch: int, model: nn.Module, sample: Tensor, profiles: Path) -> Planned:
+    """Every rank calls it, and gets the same. `batch`: samples of a global batch; `sample` (n, ...): inputs.
+
+    Raises InvalidInput where the ranks cannot train together as asked.
+    """
+    if recipe.ranks > batch and (recipe.parallel is None or recipe.parallel.auto_tune):
+        message = f"a batch of {batch} samples cannot be shared out over {recipe.ranks} data-parallel ranks"
+        raise InvalidInput(message, field="config.batch_size", accepted=f"{recipe.ranks} or more")
+    if recipe.parallel is None:
+        return Planned(ParallelPlan(dp_replicate=recipe.ranks, global_batch=batch))
+    config = recipe.parallel.model_copy(update={"global_batch": batch})
+    try:
+        dynamic = DynamicParallel(config, model=model, sample=sample, cache=profiles)
+        optimized = dynamic.optimize()
+    except PlanningError as error:
+        raise InvalidInput(str(error), field=f"parallel.{error.field}" if error.field else "parallel") from None
+    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized))
