@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import rmtree
+from typing import Any
 
 import numpy as np
 
-from sextant_data_prep import archives, images, packages, tables, writing
+from sextant_data_prep import archives, images, packages, rows, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
+from sextant_data_prep.ledger import BAD, REMOVED
+from sextant_data_prep.readers import BY_SUFFIX, plain
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Registration, Result, Workbench
 
-TABLES = (".csv", ".jsonl", ".ndjson")
+SCRATCH = "scratch"
 
 
 def prepare(bench: Workbench) -> Result:
     """Make the dataset version that the order asks for. Raises InvalidInput where the source does not allow it."""
     spec = PrepareSpec.model_validate(bench.order.spec, strict=False)
     bench.progress(0.05, "reading")
-    samples = _read(bench, spec)
+    name = spec.register_as or bench.order.name
+    about = {"task": spec.task, "name": name, "source": spec.source, "seed": spec.seed}
+    if spec.source.startswith("package://"):
+        described = _of_samples(bench, spec, packages.read(spec.source, spec.task), about)
+    elif spec.task == "image-classification":
+        described = _of_samples(bench, spec, images.read(_uploaded(bench, spec)), about)
+    else:
+        described = _of_rows(bench, spec, _uploaded(bench, spec), about)
+    bench.progress(1.0, "done", {"rows": sum(info["rows"] for info in described["splits"].values())})
+    files = sorted(path.name for path in bench.out.iterdir() if path.name not in (BAD, REMOVED))
+    counts = {split: info["rows"] for split, info in described["splits"].items()}
+    outputs = {"rows": counts, "quarantined": described["quarantined"]}
+    if described.get("removed"):
+        outputs["removed"] = described["removed"]
+    return Result(
+        outputs=outputs,
+        registers=[Registration(type="dataset", name=name, output="dataset", files=files, meta=described)],
+    )
+
+
+def _of_rows(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    scratch = bench.directory / SCRATCH
+    try:
+        source = _single_source(path, spec.task)
+        return rows.prepare(spec, source, bench.out, scratch, about, bench.progress).described
+    finally:
+        rmtree(scratch, ignore_errors=True)
+
+
+def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: dict[str, Any]) -> dict[str, Any]:
     samples.quarantine.check(samples.total, spec.max_bad_share)
     classes, labels = encode_labels(samples)
     bench.progress(0.5, "splitting", {"rows": samples.total, "bad": len(samples.quarantine.rows)})
@@ -31,29 +64,17 @@ def prepare(bench: Workbench) -> Result:
     if set(splits) != set(splitting.SPLITS):
         raise InvalidInput(f"{len(labels)} rows are too few for three splits", field="split", accepted="more rows")
     bench.progress(0.7, "writing")
-    name = spec.register_as or bench.order.name
     about = {
-        "task": spec.task,
-        "name": name,
-        "source": spec.source,
-        "seed": spec.seed,
+        **about,
         "statistics": statistics(samples, train),
         "quarantined": {"rows": len(samples.quarantine.rows), "reasons": samples.quarantine.reasons},
         "duplicates": len(keys) - len(set(keys)),
     }
-    described = writing.write(bench.out, samples, classes, labels, splits, about)
-    bench.progress(1.0, "done", {"rows": len(labels)})
-    files = sorted(path.name for path in bench.out.iterdir() if path.name != "quarantine.jsonl")
-    counts = {split: info["rows"] for split, info in described["splits"].items()}
-    return Result(
-        outputs={"rows": counts, "quarantined": described["quarantined"]},
-        registers=[Registration(type="dataset", name=name, output="dataset", files=files, meta=described)],
-    )
+    return writing.write(bench.out, samples, classes, labels, splits, about)
 
 
-def _read(bench: Workbench, spec: PrepareSpec) -> Samples:
-    if spec.source.startswith("package://"):
-        return packages.read(spec.source, spec.task)
+def _uploaded(bench: Workbench, spec: PrepareSpec) -> Path:
+    """The file or folder that the source names, unpacked where it was an archive."""
     upload = bench.order.input("source")
     path = Path(upload.path or "") / upload.name
     if archives.is_archive(path):
@@ -63,15 +84,16 @@ def _read(bench: Workbench, spec: PrepareSpec) -> Samples:
         path = path / str(safe_path(inside))
     if not path.exists():
         raise InvalidInput(f"the upload holds no {inside[:80]!r}", field="source")
-    if spec.task == "image-classification":
-        return images.read(path)
-    return tables.read(_single_table(path), spec.task, spec.target, spec.text)
+    return path
 
 
-def _single_table(path: Path) -> Path:
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    fitting = [p for p in found if p.suffix.lower() in TABLES]
+def _single_source(path: Path, task: str) -> Path:
+    """The one table of an upload; for texts also a folder of documents, where there is no table."""
+    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+    fitting = [p for p in found if p.suffix.lower() in BY_SUFFIX]
+    if not fitting and task == "text-classification" and path.is_dir() and plain.documents(path):
+        return path
     if len(fitting) != 1:
-        accepted = f"one file with {', '.join(TABLES)}, or upload://ID/PATH"
+        accepted = f"one file with {', '.join(BY_SUFFIX)}, or upload://ID/PATH"
         raise InvalidInput(f"the upload holds {len(fitting)} tables", field="source", accepted=accepted)
     return fitting[0]

@@ -1,139 +1,148 @@
-"""The rows of CSV and JSON lines, as texts: each is judged alone, and a bad one goes into quarantine."""
+"""A table or a set of texts, from reader to dataset version: in passes, with memory that does not grow with it."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from sextant_data_prep.domain.quarantine import Quarantine
-from sextant_data_prep.domain.texts import fault
-from sextant_shared.errors import InvalidInput
+from sextant_data_prep import deciding, encoding
+from sextant_data_prep.cleaning import Cleaned, Cleaner, Roles
+from sextant_data_prep.domain.assigning import TRAIN
+from sextant_data_prep.domain.moments import AllMoments
+from sextant_data_prep.domain.splitting import SPLITS
+from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.readers import reader
+from sextant_data_prep.readers.batch import ROW
+from sextant_data_prep.sinks import SplitWriter
+from sextant_data_prep.staging import LABEL
+from sextant_data_prep.writing import FORMAT
+from sextant_shared.contracts.specs import PrepareSpec
 
-MAX_COLUMNS = 10_000
-BATCH = 10_000
-ROW = "\0row"
-"""The column of line numbers. No column of a file is called so: it would hold NUL."""
-NO_CSV = f"is no CSV: stray quotes, or over {csv.field_size_limit()} characters in a field"
-Row = dict[str, str | None]
-Record = tuple[int, list[str] | str]
-
-
-def read_csv(path: Path, quarantine: Quarantine) -> pl.DataFrame:
-    """A file's rows, missing values as null, and ROW. Raises InvalidInput where the header is none."""
-    records = _records(_lines(path))
-    names = _header(records)
-    return _frame(_csv_rows(records, names, quarantine), names)
-
-
-def read_json_lines(path: Path, quarantine: Quarantine) -> pl.DataFrame:
-    """A file's objects, missing values as null, and ROW. Raises InvalidInput where it holds none."""
-    frame = _frame(_json_rows(_lines(path), quarantine))
-    if frame.is_empty():
-        raise InvalidInput("the file holds no JSON object", field="source", accepted="one JSON object a line")
-    return frame
+TEXT = "text"
+Say = Callable[[float, str, dict[str, float]], None]
+"""Takes progress: a fraction of 1, words, figures."""
 
 
-def _lines(path: Path) -> list[str]:
-    # Bytes that are no UTF-8 become halves of surrogate pairs: a fault of their row, not of the file.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        return list(stream)
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was made, without the report."""
+
+    described: dict[str, Any]
+    ledger: Ledger
 
 
-def _frame(rows: Iterator[Row], names: Iterable[str] = ()) -> pl.DataFrame:
-    schema = dict.fromkeys([*names, ROW], pl.String)
-    parts = [pl.DataFrame(schema=schema)]
-    while batch := list(islice(rows, BATCH)):
-        schema |= dict.fromkeys((name for row in batch for name in row), pl.String)
-        _limit(len(schema) - 1)
-        parts.append(pl.DataFrame(batch, schema=schema))
-    return pl.concat(parts, how="diagonal").with_columns(pl.col(ROW).cast(pl.Int64))
+def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: dict[str, Any], say: Say) -> Prepared:
+    """Write the dataset version of `source`, a file or a folder, under `out`. `scratch` is removed by the caller."""
+    roles = Roles.of(spec, source.is_dir())
+    ledger = Ledger(out)
+    cleaned = Cleaner(spec, reader(source), roles, ledger, scratch).run()
+    say(0.5, "splitting", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
+    classes, places = cleaned.labels.classes()
+    decision = deciding.decide(spec, cleaned, places, None)
+    for doubles in deciding.left_out(cleaned, decision.fates):
+        ledger.note(doubles, "deduplicate")
+    say(0.6, "writing", {})
+    description = _write(cleaned, decision.fates, classes, places, out)
+    about = {
+        **about,
+        "quarantined": {"rows": sum(ledger.reasons.values()), "reasons": dict(sorted(ledger.reasons.items()))},
+        "removed": dict(sorted(ledger.removed.items())),
+        "changed": dict(sorted(ledger.changed.items())),
+        "duplicates": decision.duplicates,
+    }
+    whole = {**description, **about}
+    (out / "dataset.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
+    return Prepared(whole, ledger)
 
 
-def _limit(columns: int) -> None:
-    if columns > MAX_COLUMNS:
-        raise InvalidInput(f"{columns} columns; at most {MAX_COLUMNS} are accepted", field="source")
+def _write(
+    cleaned: Cleaned, fates: deciding.Fates, classes: list[str], places: NDArray[np.int64], out: Path
+) -> dict[str, Any]:
+    if cleaned.roles.text is None:
+        made = encoding.features(cleaned, fates)
+    else:
+        made = {TEXT: pl.col(cleaned.roles.text).alias(TEXT)}
+    types = {name: pa.string() if name == TEXT and cleaned.roles.text else pa.float32() for name in made}
+    schema = pa.schema({**types, "label": pa.int64(), "id": pa.int64()})
+    writers = [SplitWriter(out, split, schema) for split in SPLITS]
+    counts = np.zeros((len(SPLITS), len(classes)), np.int64)
+    figures = TextLengths() if cleaned.roles.text else TableFigures(list(made))
+    labels = pl.Series(places)
+    for first, frame in cleaned.staging.parts():
+        fate = fates[first : first + len(frame)]
+        rows = frame.select(*made.values(), labels.gather(frame[LABEL]).alias("label"), pl.col(ROW).alias("id"))
+        for split, writer in enumerate(writers):
+            part = rows.filter(pl.Series(fate == split))
+            writer.add(part.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            counts[split] += np.bincount(part["label"].to_numpy(), minlength=len(classes))
+            if split == TRAIN:
+                figures.add(part)
+    return _described(writers, counts, types, classes, cleaned.roles.target, figures)
 
 
-def _records(lines: list[str]) -> Iterator[Record]:
-    """Each record with the number of its first line: its fields, or what is wrong with it.
-
-    A record goes on to the next line while a quote is open. One whose quotes are wrong is its first line alone, so that
-    it takes no other with it.
-    """
-    at = 0
-    while at < len(lines):
-        end = _end(lines, at)
-        text = "".join(lines[at:end])
-        fields = _fields(text)
-        if fields is None:
-            text, end = lines[at], at + 1
-        if text.strip():
-            yield at + 1, fault(text) or fields or NO_CSV
-        at = end
-
-
-def _end(lines: list[str], at: int) -> int:
-    quotes = 0
-    for end in range(at, len(lines)):
-        quotes += lines[end].count('"')
-        if quotes % 2 == 0:
-            return end + 1
-    return at + 1
+def _described(
+    writers: list[SplitWriter],
+    counts: NDArray[np.int64],
+    types: dict[str, Any],
+    classes: list[str],
+    target: str,
+    figures: TextLengths | TableFigures,
+) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    splits: dict[str, Any] = {}
+    for name, writer, count in zip(SPLITS, writers, counts, strict=True):
+        writer.close()
+        for one in writer.digests():
+            digest.update(one)
+        splits[name] = {"rows": writer.rows, "files": writer.files, "class_counts": count.tolist()}
+    features = [{"name": name, "dtype": _dtype(kind), "shape": []} for name, kind in types.items()]
+    schema = {"format": FORMAT, "features": features, "target": {"name": target, "classes": classes}}
+    digest.update(json.dumps(schema, sort_keys=True).encode())
+    return {**schema, "splits": splits, "digest": digest.hexdigest(), "statistics": figures.plain()}
 
 
-def _fields(text: str) -> list[str] | None:
-    if text.count('"') % 2:
-        return None
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error:
-        return None
+def _dtype(kind: pa.DataType) -> str:
+    return "string" if kind == pa.string() else "float32"
 
 
-def _header(records: Iterator[Record]) -> list[str]:
-    _, fields = next(records, (0, "is missing: the file is empty"))
-    if isinstance(fields, str):
-        raise InvalidInput(f"the header {fields}", field="source", accepted="names in UTF-8, with commas between them")
-    _limit(len(fields))
-    names = [name or f"column_{number}" for number, name in enumerate(fields, 1)]
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise InvalidInput(f"{times} columns are called {name[:80]!r}", field="source", accepted="unique names")
-    return names
+class TableFigures:
+    """Figures of the training split by feature."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._moments = AllMoments()
+
+    def add(self, part: pl.DataFrame) -> None:
+        """Take in rows."""
+        self._moments.add(part.select(self._names))
+
+    def plain(self) -> dict[str, Any]:
+        """As they stand in the description."""
+        return {name: moments.plain() for name, moments in self._moments.columns.items()}
 
 
-def _csv_rows(records: Iterator[Record], names: list[str], quarantine: Quarantine) -> Iterator[Row]:
-    for number, fields in records:
-        if isinstance(fields, str):
-            quarantine.add(number, fields)
-        elif len(fields) != len(names):
-            quarantine.add(number, f"does not have {len(names)} columns")
-        else:
-            yield {**{name: field or None for name, field in zip(names, fields, strict=True)}, ROW: str(number)}
+class TextLengths:
+    """The lengths of the training split's texts."""
 
+    def __init__(self) -> None:
+        self._low, self._high = 2**62, 0
 
-def _json_rows(lines: list[str], quarantine: Quarantine) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
-        row = _flat(line) if line.strip() else None
-        if isinstance(row, str):
-            quarantine.add(number, row)
-        elif row is not None:
-            yield {**row, ROW: str(number)}
+    def add(self, part: pl.DataFrame) -> None:
+        """Take in rows."""
+        if len(part):
+            lengths = part[TEXT].str.len_chars()
+            low, high = lengths.to_numpy().min(), lengths.to_numpy().max()
+            self._low, self._high = min(self._low, int(low)), max(self._high, int(high))
 
-
-def _flat(line: str) -> Row | str:
-    """The object that a line holds, or what is wrong with it."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return fault(line) or "is no JSON"
-    if not isinstance(value, dict) or any(isinstance(item, dict | list) for item in value.values()):
-        return "is no flat JSON object"
-    row = {name: None if item is None else str(item) or None for name, item in value.items()}
-    return fault("".join(text for pair in row.items() for text in pair if text)) or row
+    def plain(self) -> dict[str, Any]:
+        """As they stand in the description."""
+        return {TEXT: {"min_length": self._low, "max_length": self._high}}

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
+from sextant_shared.contracts.cleaning import TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
 Task = Literal["image-classification", "text-classification", "tabular"]
@@ -69,11 +70,15 @@ class Split(Accepted):
 
     val: float = Field(0.1, gt=0.0, lt=1.0)
     test: float = Field(0.2, gt=0.0, lt=1.0)
+    column: Text | None = Field(None, description="a column that says train, val or test; the shares do not count then")
+    group: Text | None = Field(None, description="a column whose equal values go together, such as a customer's number")
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:
         if self.val + self.test >= 1.0:
             raise ValueError("val and test together must leave rows to train on (their sum must be under 1)")
+        if self.column is not None and self.column == self.group:
+            raise ValueError("column and group must be different columns")
         return self
 
 
@@ -85,10 +90,26 @@ class PrepareSpec(JobSpec):
     task: Task
     target: Text | None = Field(None, description="the column that holds the label (tables and text)")
     text: Text | None = Field(None, description="the column that holds the text (text-classification)")
+    clean: list[Step] = Field(default=[], max_length=64, description="cleaning steps, in order (tables and text)")
     split: Split = Split()
     seed: int = Field(0, ge=0, lt=2**31)
     max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="share of bad rows that fails the job")
     register_as: Name | None = Field(None, description="the dataset's name; the job's name otherwise")
+
+    @model_validator(mode="after")
+    def _has_steps_of_its_own_modality(self) -> Self:
+        known = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS}.get(self.task, ())
+        for step in self.clean:
+            if step.do not in known:
+                accepted = ", ".join(known) or "no steps"
+                raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
+            if isinstance(step, Deduplicate) and step.near is not None and self.task == "tabular":
+                raise ValueError("clean: `near` is for texts; tables have exact duplicates alone")
+        if self.source.startswith("package://") and (self.clean or self.split.column or self.split.group):
+            raise ValueError("clean, split.column and split.group are for uploads")
+        if self.task == "image-classification" and (self.split.column or self.split.group):
+            raise ValueError("split.column and split.group are for tables and text")
+        return self
 
 
 class ZooModel(Accepted):

@@ -3,34 +3,81 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
-from sextant_data_prep import rows, tables
-from sextant_data_prep.domain.samples import Samples
+from sextant_data_prep import encoding
+from sextant_data_prep.cleaning import Cleaner, Roles
+from sextant_data_prep.domain import columns
+from sextant_data_prep.ledger import BAD, Ledger
+from sextant_data_prep.readers import batch, reader
+from sextant_data_prep.readers.batch import ROW
+from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
 
-def csv(directory: Path, content: str | bytes, target: str = "y") -> Samples:
+@dataclass
+class Bad:
+    """The rows that were set aside, and how many for which reason."""
+
+    rows: list[tuple[int, str]]
+    reasons: dict[str, int]
+
+
+@dataclass
+class Samples:
+    """What the passes over a file make of it, all in the training split."""
+
+    features: list[str]
+    columns: dict[str, list[Any]]
+    labels: list[str]
+    ids: list[int]
+    quarantine: Bad
+    total: int
+
+
+def read(path: Path, task: str, target: str | None, text: str | None = None, **spec: Any) -> Samples:
+    """The samples of a file."""
+    given = {"source": "upload://u", "task": task, "target": target, "text": text, "max_bad_share": 1.0, **spec}
+    order = PrepareSpec.model_validate(given)
+    ledger, roles = Ledger(path.parent), Roles.of(order, folder=False)
+    cleaned = Cleaner(order, reader(path), roles, ledger, path.parent / "scratch").run()
+    fates = np.zeros(cleaned.staging.rows, np.uint8)
+    made = {"text": pl.col(text).alias("text")} if text else encoding.features(cleaned, fates)
+    staged = pl.concat([part for _, part in cleaned.staging.parts()], how="diagonal")
+    frame = staged.select(list(made.values()))
+    log = path.parent / BAD
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    bad = Bad(sorted((line["row"], line["reason"]) for line in lines), dict(ledger.reasons))
+    classes, places = cleaned.labels.classes()
+    labels = [classes[places[code]] for code in staged["\0label"]]
+    return Samples(list(made), frame.to_dict(as_series=False), labels, staged[ROW].to_list(), bad, ledger.read)
+
+
+def csv(directory: Path, content: str | bytes, target: str = "y", **spec: Any) -> Samples:
     """The samples of a CSV file with this content."""
     path = directory / "data.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return tables.read(path, "tabular", target, None)
+    return read(path, "tabular", target, **spec)
 
 
 def json_lines(directory: Path, *lines: str) -> Samples:
-    """The samples of a file with these lines."""
+    """The samples of a file of JSON lines."""
     path = directory / "data.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    return tables.read(path, "tabular", "y", None)
+    return read(path, "tabular", "y")
 
 
-def texts(directory: Path, content: str) -> Samples:
+def texts(directory: Path, content: str, **spec: Any) -> Samples:
     """The samples of a CSV file of texts."""
     path = directory / "data.csv"
     path.write_text(content)
-    return tables.read(path, "text-classification", "y", "t")
+    return read(path, "text-classification", "y", "t", **spec)
 
 
 def column(samples: Samples, name: str) -> list[float]:
@@ -40,17 +87,17 @@ def column(samples: Samples, name: str) -> list[float]:
 
 def test_columns_of_numbers_are_float32_and_rows_keep_their_line_numbers(tmp_path: Path) -> None:
     samples = csv(tmp_path, "x,z,y\n1, 2.5 ,a\n-3,4e2,b\n")
-    assert [(f.name, f.dtype) for f in samples.features] == [("x", "float32"), ("z", "float32")]
+    assert samples.features == ["x", "z"]
     assert column(samples, "x") == [1.0, -3.0]
     assert column(samples, "z") == [2.5, 400.0]
     assert samples.labels == ["a", "b"]
-    assert samples.ids.tolist() == [2, 3]
+    assert samples.ids == [2, 3]
     assert samples.quarantine.rows == []
 
 
 def test_a_column_of_words_becomes_one_column_a_category_and_missing_is_one_of_them(tmp_path: Path) -> None:
     samples = csv(tmp_path, "colour,y\nred,a\n,b\nblue,a\nred,b\n")
-    assert [f.name for f in samples.features] == ["colour=", "colour=blue", "colour=red"]
+    assert samples.features == ["colour=", "colour=blue", "colour=red"]
     assert column(samples, "colour=red") == [1.0, 0.0, 0.0, 1.0]
     assert column(samples, "colour=") == [0.0, 1.0, 0.0, 0.0]
 
@@ -58,7 +105,7 @@ def test_a_column_of_words_becomes_one_column_a_category_and_missing_is_one_of_t
 def test_a_row_with_too_few_or_too_many_columns_is_left_out(tmp_path: Path) -> None:
     samples = csv(tmp_path, "x,y\n1,a\n2\n3,b,c\n4,b\n")
     assert samples.quarantine.rows == [(3, "does not have 2 columns"), (4, "does not have 2 columns")]
-    assert samples.ids.tolist() == [2, 5]
+    assert samples.ids == [2, 5]
     assert samples.total == 4
 
 
@@ -68,7 +115,7 @@ def test_a_value_that_is_no_finite_number_among_numbers_is_left_out(tmp_path: Pa
     samples = csv(tmp_path, "\n".join(lines))
     assert samples.quarantine.rows == [(number, "x is no finite number") for number in bad]
     assert samples.quarantine.reasons == {"x is no finite number": 4}
-    assert set(samples.ids.tolist()) == set(range(2, 60)) - set(bad)
+    assert set(samples.ids) == set(range(2, 60)) - set(bad)
 
 
 def test_a_row_without_a_label_is_left_out(tmp_path: Path) -> None:
@@ -89,16 +136,16 @@ def test_commas_within_quotes_do_not_split(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_blank_lines_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
     samples = csv(tmp_path, b"\xef\xbb\xbfx,y\r\n\r\n1,a\r\n2,b\r\n")
-    assert [f.name for f in samples.features] == ["x"]
+    assert samples.features == ["x"]
     assert samples.labels == ["a", "b"]
-    assert samples.ids.tolist() == [3, 4]
+    assert samples.ids == [3, 4]
 
 
 @pytest.mark.parametrize("row", ['2,"a', '"2"x,a', '5 2",c', '"2\n5",a'])
 def test_a_stray_quote_costs_no_more_than_its_own_lines(tmp_path: Path, row: str) -> None:
     samples = csv(tmp_path, f"x,y\n1,a\n{row}\n3,b\n")
     own = range(3, 4 + row.count("\n"))
-    assert set(samples.ids.tolist()) - set(own) == {2, own.stop}
+    assert set(samples.ids) - set(own) == {2, own.stop}
     assert {number for number, _ in samples.quarantine.rows} <= set(own)
 
 
@@ -132,7 +179,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(
 ) -> None:
     (tmp_path / "data.csv").write_text("x,y\n1,a\n")
     with pytest.raises(InvalidInput) as caught:
-        tables.read(tmp_path / "data.csv", "text-classification", target, text)
+        read(tmp_path / "data.csv", "text-classification", target, text)
     assert caught.value.field == field
     assert "'label'" in caught.value.message
     assert caught.value.accepted == "x, y"
@@ -141,7 +188,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(
 def test_a_target_that_is_not_named_at_all_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("x,y\n1,a\n")
     with pytest.raises(InvalidInput) as caught:
-        tables.read(tmp_path / "data.csv", "tabular", None, None)
+        read(tmp_path / "data.csv", "tabular", None, None)
     assert (caught.value.field, caught.value.accepted) == ("target", "x, y")
 
 
@@ -154,7 +201,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize("content", ["x,y\n", "x,y\n1,\n2,\n"])
 def test_a_table_without_a_usable_row_is_said_to_have_none(tmp_path: Path, content: str) -> None:
     with pytest.raises(InvalidInput, match="row"):
-        csv(tmp_path, content).quarantine.check(2, 0.5)
+        csv(tmp_path, content)
 
 
 def test_a_header_that_is_not_utf8_is_what_the_error_is_about(tmp_path: Path) -> None:
@@ -180,7 +227,7 @@ def test_a_name_that_is_taken_gets_an_underscore_and_no_feature_is_lost(
     tmp_path: Path, content: str, features: list[str]
 ) -> None:
     samples = csv(tmp_path, content)
-    assert [f.name for f in samples.features] == features
+    assert samples.features == features
     assert set(samples.columns) == set(features)
 
 
@@ -191,18 +238,18 @@ def test_labels_that_are_all_null_are_missing_rows(tmp_path: Path) -> None:
 
 def test_texts_that_are_all_null_are_empty(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"t": null, "y": "a"}\n{"t": null, "y": "b"}\n')
-    samples = tables.read(tmp_path / "data.jsonl", "text-classification", "y", "t")
-    assert samples.quarantine.rows == [(1, "the text is empty"), (2, "the text is empty")]
+    with pytest.raises(InvalidInput, match=r"2 read, 2 bad \(the text is empty: 2\)"):
+        read(tmp_path / "data.jsonl", "text-classification", "y", "t")
 
 
 def test_a_column_of_too_many_categories_is_named(tmp_path: Path) -> None:
-    rows = "".join(f"word{row},{'ab'[row % 2]}\n" for row in range(tables.MAX_CATEGORIES + 1))
-    with pytest.raises(InvalidInput, match="'name' has 65 categories"):
+    rows = "".join(f"word{row},{'ab'[row % 2]}\n" for row in range(columns.MAX_CATEGORIES + 1))
+    with pytest.raises(InvalidInput, match="'name' has over 64 categories"):
         csv(tmp_path, "name,y\n" + rows)
 
 
 def test_too_many_columns_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MAX_COLUMNS", 2)
+    monkeypatch.setattr(batch, "MAX_COLUMNS", 2)
     with pytest.raises(InvalidInput, match="3 columns"):
         csv(tmp_path, "x,z,y\n1,2,a\n")
     with pytest.raises(InvalidInput, match="columns"):
@@ -215,7 +262,7 @@ def test_json_lines_give_the_same_samples_as_csv(tmp_path: Path) -> None:
     from_csv = csv(tmp_path, "x,c,y\n1.5,red,a\n-2,,b\n")
     assert from_json.features == from_csv.features
     for feature in from_csv.features:
-        assert column(from_json, feature.name) == column(from_csv, feature.name)
+        assert column(from_json, feature) == column(from_csv, feature)
     assert from_json.labels == from_csv.labels
 
 
@@ -227,7 +274,7 @@ def test_a_line_that_is_no_flat_json_object_is_left_out(tmp_path: Path) -> None:
         (3, "is no flat JSON object"),
         (4, "is no flat JSON object"),
     ]
-    assert samples.ids.tolist() == [1, 6]
+    assert samples.ids == [1, 6]
 
 
 def test_a_key_that_some_lines_lack_is_a_missing_value_there(tmp_path: Path) -> None:
@@ -259,5 +306,4 @@ def test_a_line_that_json_allows_and_a_database_does_not_is_left_out(tmp_path: P
 def test_texts_are_stripped_and_empty_ones_are_left_out(tmp_path: Path) -> None:
     samples = texts(tmp_path, "t,y\n hi ,a\n,b\n   ,b\nthere,b\n")
     assert samples.columns["text"] == ["hi", "there"]
-    assert [(f.name, f.dtype) for f in samples.features] == [("text", "string")]
     assert samples.quarantine.rows == [(3, "the text is empty"), (4, "the text is empty")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sextant_shared.errors import InvalidInput
@@ -25,16 +26,22 @@ class Quarantine:
 
     def check(self, total: int, max_share: float) -> None:
         """Raise InvalidInput where more than `max_share` of `total` rows are bad, or none are left."""
-        bad = len(self.rows)
-        if total in (0, bad):
-            raise InvalidInput(f"no usable row: {total} read, {bad} bad ({self._most()})", field="source")
-        if bad > max_share * total:
-            raise InvalidInput(
-                f"{bad} of {total} rows ({bad / total:.1%}) are bad; most: {self._most()}",
-                field="max_bad_share",
-                accepted=f"a share of at least {bad / total:.4f}, or cleaner data",
-            )
+        check(self.reasons, total, max_share)
 
-    def _most(self) -> str:
-        worst = sorted(self.reasons.items(), key=lambda pair: -pair[1])[:3]
-        return "; ".join(f"{reason}: {count}" for reason, count in worst) or "none"
+
+def check(reasons: Mapping[str, int], total: int, max_share: float) -> None:
+    """Raise InvalidInput where more than `max_share` of `total` rows are bad, or none are left."""
+    bad = sum(reasons.values())
+    if total in (0, bad):
+        raise InvalidInput(f"no usable row: {total} read, {bad} bad ({_most(reasons)})", field="source")
+    if bad > max_share * total:
+        raise InvalidInput(
+            f"{bad} of {total} rows ({bad / total:.1%}) are bad; most: {_most(reasons)}",
+            field="max_bad_share",
+            accepted=f"a share of at least {bad / total:.4f}, or cleaner data",
+        )
+
+
+def _most(reasons: Mapping[str, int]) -> str:
+    worst = sorted(reasons.items(), key=lambda pair: -pair[1])[:3]
+    return "; ".join(f"{reason}: {count}" for reason, count in worst) or "none"

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from sextant_data_prep import rows
-from sextant_data_prep.domain.quarantine import Quarantine
-from sextant_data_prep.rows import NO_CSV, ROW
+from sextant_data_prep.readers import batch, blocks, csv_blocks, json_blocks
+from sextant_data_prep.readers.batch import ROW, Reader
+from sextant_data_prep.readers.lines import NO_CSV
 from sextant_shared.errors import InvalidInput
 
 Read = tuple[list[dict[str, Any]], list[tuple[int, str]]]
 
 
+def read(reader: Reader) -> Read:
+    """All rows of a source, each with its line number at its end, and what was left out."""
+    batches = list(reader())
+    frame = pl.concat([found.frame for found in batches], how="diagonal")
+    return frame.select(pl.exclude(ROW), ROW).to_dicts(), [pair for found in batches for pair in found.bad]
+
+
 def csv(directory: Path, content: str | bytes) -> Read:
-    """The rows of a CSV file, each with its line number at its end, and what was left out."""
-    path, quarantine = directory / "data.csv", Quarantine()
+    """The rows of a CSV file with this content."""
+    path = directory / "data.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return rows.read_csv(path, quarantine).to_dicts(), quarantine.rows
+    return read(partial(csv_blocks.read, path))
 
 
 def json_lines(directory: Path, content: str | bytes) -> Read:
-    """The rows of a file of JSON lines, likewise."""
-    path, quarantine = directory / "data.jsonl", Quarantine()
+    """The rows of a file of JSON lines with this content."""
+    path = directory / "data.jsonl"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return rows.read_json_lines(path, quarantine).to_dicts(), quarantine.rows
+    return read(partial(json_blocks.read, path))
 
 
 def test_a_line_break_within_quotes_is_part_of_the_value(tmp_path: Path) -> None:
@@ -122,17 +131,17 @@ def test_a_json_line_that_cannot_be_taken_is_left_out_with_the_reason(tmp_path: 
 
 def test_values_that_are_null_in_all_rows_are_still_texts(tmp_path: Path) -> None:
     good, _ = json_lines(tmp_path, '{"x": null, "y": ""}\n{"z": true}\n')
-    assert good == [{"x": None, "y": None, "z": None, ROW: 1}, {"x": None, "y": None, "z": "True", ROW: 2}]
+    assert good == [{"x": None, "y": None, "z": None, ROW: 1}, {"x": None, "y": None, "z": "true", ROW: 2}]
 
 
 def test_columns_that_only_later_rows_have_are_null_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "BATCH", 2)
+    monkeypatch.setattr(blocks, "BLOCK", 10)
     good, _ = json_lines(tmp_path, '{"x": 1}\n{"x": 2}\n{"z": 3}\n')
     assert [(row["x"], row["z"]) for row in good] == [("1", None), ("2", None), (None, "3")]
 
 
 def test_exactly_the_accepted_number_of_columns_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MAX_COLUMNS", 2)
+    monkeypatch.setattr(batch, "MAX_COLUMNS", 2)
     assert len(csv(tmp_path, "x,y\n1,a\n")[0]) == 1
     assert len(json_lines(tmp_path, '{"x": 1, "y": "a"}\n')[0]) == 1
     with pytest.raises(InvalidInput, match="3 columns; at most 2"):

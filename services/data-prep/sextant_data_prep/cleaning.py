@@ -1,0 +1,229 @@
+"""The first pass: rows are read, judged, cleaned, and staged with a key for the content of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+
+import polars as pl
+
+from sextant_data_prep.buckets import Buckets
+from sextant_data_prep.domain import text_steps
+from sextant_data_prep.domain.columns import Profiles, Rules
+from sextant_data_prep.domain.keys import row_keys
+from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.readers import plain
+from sextant_data_prep.readers.batch import ROW, Reader
+from sextant_data_prep.staging import LABEL, Labels, Staging
+from sextant_shared.contracts.specs import PrepareSpec
+from sextant_shared.errors import InvalidInput
+
+SPLIT_NAMES = {"train": 0, "val": 1, "validation": 1, "valid": 1, "dev": 1, "test": 2}
+SPLIT = "\0split"
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What certain columns are for."""
+
+    target: str
+    text: str | None
+    split: str | None
+    group: str | None
+
+    @classmethod
+    def of(cls, spec: PrepareSpec, folder: bool) -> Roles:
+        """As the spec has them; a folder of texts has its own names for them."""
+        if folder:
+            return cls(plain.LABEL, plain.TEXT, None, None)
+        text = (spec.text or "") if spec.task == "text-classification" else None
+        return cls(spec.target or "", text, spec.split.column, spec.split.group)
+
+    def check(self, known: list[str]) -> None:
+        """Raise InvalidInput for a column that there is not."""
+        fields = {"target": self.target, "text": self.text, "split.column": self.split, "split.group": self.group}
+        for field, name in fields.items():
+            if name is not None and name not in known:
+                given = f"there is no column {name[:80]!r}" if name else "no column is named"
+                raise InvalidInput(given, field=field, accepted=", ".join(column[:80] for column in known[:30]))
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What the first pass left behind."""
+
+    roles: Roles
+    staging: Staging
+    labels: Labels
+    profiles: Profiles
+    numeric: frozenset[str]
+    content: Buckets
+    groups: Buckets | None
+
+
+class Cleaner:
+    """One pass over a source. A table's may be repeated, when its columns turn out to be of other types."""
+
+    def __init__(self, spec: PrepareSpec, reader: Reader, roles: Roles, ledger: Ledger, directory: Path) -> None:
+        """Files are made below `directory`."""
+        self.spec, self.reader, self.roles, self.ledger = spec, reader, roles, ledger
+        self.rules = Rules(spec.clean if spec.task == "tabular" else ())
+        self.directory = directory
+        self.table = spec.task == "tabular"
+
+    def run(self) -> Cleaned:
+        """Read and clean all."""
+        numeric = self._guess() if self.table else frozenset()
+        for _ in range(3):
+            done = self._pass(numeric)
+            found = done.profiles.numeric()
+            if not self.table or found == numeric:
+                break
+            numeric = found
+        for bound in self.rules.bounds:
+            if bound.column not in done.numeric:
+                raise InvalidInput(
+                    f"bounds: column {bound.column[:80]!r} is none of numbers", field="clean", accepted="such columns"
+                )
+        self.ledger.check(self.spec.max_bad_share)
+        return done
+
+    def _guess(self) -> frozenset[str]:
+        profiles = Profiles(self.rules)
+        for batch in self.reader((), self.rules.nulls):
+            if len(batch.frame):
+                profiles.add(self._features(batch.frame))
+                break
+        return profiles.numeric()
+
+    def _features(self, frame: pl.DataFrame) -> pl.DataFrame:
+        taken = {self.roles.target, self.roles.split, self.roles.group, ROW}
+        return frame.select(n for n in frame.columns if n not in taken and self.rules.declared(n) != "ignore")
+
+    def _pass(self, numeric: frozenset[str]) -> Cleaned:
+        self.ledger.restart()
+        rmtree(self.directory, ignore_errors=True)
+        (self.directory / "staging").mkdir(parents=True)
+        profiles, staging, labels = Profiles(self.rules), Staging(self.directory / "staging"), Labels()
+        content = Buckets(self.directory, "content")
+        groups = Buckets(self.directory, "group") if self.roles.group else None
+        with content, groups or content:
+            for frame in self._labelled(numeric):
+                cleaned = self._table(frame, profiles, numeric) if self.table else self._text(frame)
+                if cleaned.is_empty():
+                    continue
+                codes = labels.encode(cleaned[self.roles.target])
+                kept = self._kept(cleaned).with_columns(pl.Series(LABEL, codes))
+                first = staging.rows
+                staging.add(kept)
+                content.add(row_keys(kept, self._content(kept), self.spec.seed), first, codes)
+                if groups and self.roles.group:
+                    groups.add(row_keys(kept, [self.roles.group], self.spec.seed), first, codes)
+        return Cleaned(self.roles, staging, labels, profiles, numeric, content, groups)
+
+    def _labelled(self, numeric: frozenset[str]) -> Iterator[pl.DataFrame]:
+        """The frames of the source, without the rows that have no label, or no split where a column says it."""
+        known: dict[str, None] = {}
+        for batch in self.reader(numeric, self.rules.nulls):
+            frame = batch.frame
+            known.update(dict.fromkeys(name for name in frame.columns if name != ROW))
+            if frame.is_empty() and known:
+                self.roles.check(list(known))
+            self.ledger.read += len(frame) + len(batch.bad)
+            self.ledger.bad(batch.bad)
+            for name in (self.roles.target, self.roles.text, self.roles.split, self.roles.group):
+                if name and name not in frame.columns:
+                    frame = frame.with_columns(pl.lit(None, pl.String).alias(name))
+            frame = self.ledger.screen(frame, ROW, frame.select(self._unusable()).to_series())
+            if len(frame):
+                yield frame
+        self.roles.check(list(known))
+        for name in self.rules.named() - set(known):
+            accepted = ", ".join(column[:80] for column in list(known)[:30])
+            raise InvalidInput(f"a step names the column {name[:80]!r}", field="clean", accepted=accepted)
+
+    def _unusable(self) -> pl.Expr:
+        label = pl.col(self.roles.target)
+        why: pl.Expr = pl.when(label.str.to_lowercase() == "nan").then(pl.lit("the label is NaN"))
+        why = pl.when(label.is_null()).then(pl.lit("the label is missing")).otherwise(why)
+        if self.roles.split:
+            named = pl.col(self.roles.split).str.to_lowercase().is_in(list(SPLIT_NAMES)).fill_null(value=False)
+            why = pl.when(~named).then(pl.lit("its split is none of train, val, test")).otherwise(why)
+        if self.roles.group:
+            why = pl.when(pl.col(self.roles.group).is_null()).then(pl.lit("its group is missing")).otherwise(why)
+        return why.alias("reason")
+
+    def _text(self, frame: pl.DataFrame) -> pl.DataFrame:
+        text = self.roles.text or ""
+        steps = self.spec.clean
+        stripped = frame[text].str.strip_chars()
+        frame = frame.with_columns(stripped.alias(text))
+        frame = self.ledger.screen(frame, ROW, _where(stripped.fill_null("") == "", "the text is empty"))
+        for step in steps:
+            before = frame[text]
+            after = text_steps.changed(before, step)
+            if after is not before:
+                self.ledger.changed[step.do] += int((after != before).sum())
+                frame = frame.with_columns(after.alias(text))
+                empty = _where(after == "", "nothing was left of the text")
+                frame = self.ledger.screen(frame, ROW, empty, step.do)
+            reasons = text_steps.reason(frame[text], step)
+            if reasons is not None:
+                frame = self.ledger.screen(frame, ROW, reasons, step.do)
+        return frame
+
+    def _table(self, frame: pl.DataFrame, profiles: Profiles, numeric: frozenset[str]) -> pl.DataFrame:
+        features = self._features(frame)
+        profiles.add(features)
+        unfit = [_unfit(name, self.rules) for name in features.columns if name in numeric]
+        if unfit:
+            frame = self.ledger.screen(frame, ROW, frame.select(pl.coalesce(unfit).alias("reason")).to_series())
+        absent = [_absent(name) for name in frame.columns if _is_dropped(name, self.rules) and name in features]
+        if absent:
+            reasons = frame.select(pl.coalesce(absent).alias("reason")).to_series()
+            frame = self.ledger.screen(frame, ROW, reasons, "missing")
+        outside = [_outside(bound.column, bound.min, bound.max) for bound in self.rules.bounds]
+        if outside and all(bound.column in numeric for bound in self.rules.bounds):
+            reasons = frame.select(pl.coalesce(outside).alias("reason")).to_series()
+            frame = self.ledger.screen(frame, ROW, reasons, "bounds")
+        return frame
+
+    def _kept(self, frame: pl.DataFrame) -> pl.DataFrame:
+        names = self._features(frame).columns if self.table else [self.roles.text or ""]
+        kept = frame.select(*names, *([self.roles.group] if self.roles.group else []), ROW)
+        if self.roles.split is None:
+            return kept
+        split = frame[self.roles.split].str.to_lowercase().replace_strict(SPLIT_NAMES, return_dtype=pl.UInt8)
+        return kept.with_columns(split.alias(SPLIT))
+
+    def _content(self, frame: pl.DataFrame) -> list[str]:
+        if not self.table:
+            return [self.roles.text or ""]
+        return self._features(frame).drop(LABEL, SPLIT, strict=False).columns
+
+
+def _where(mask: pl.Series, why: str) -> pl.Series:
+    return mask.to_frame("mask").select(pl.when(pl.col("mask")).then(pl.lit(why)).alias("reason")).to_series()
+
+
+def _is_dropped(name: str, rules: Rules) -> bool:
+    step = rules.missing(name)
+    return step is not None and step.policy == "drop"
+
+
+def _unfit(name: str, rules: Rules) -> pl.Expr:
+    column = pl.col(name)
+    bad = ~column.is_finite() if rules.missing(name) else ~column.is_finite().fill_null(value=False)
+    return pl.when(bad).then(pl.lit(f"{name[:80]} is no finite number"))
+
+
+def _absent(name: str) -> pl.Expr:
+    return pl.when(pl.col(name).is_null()).then(pl.lit(f"{name[:80]} is missing"))
+
+
+def _outside(name: str, low: float | None, high: float | None) -> pl.Expr:
+    under = pl.col(name) < low if low is not None else pl.lit(value=False)
+    over = pl.col(name) > high if high is not None else pl.lit(value=False)
+    return pl.when(under | over).then(pl.lit(f"{name[:80]} is out of bounds"))

@@ -1,0 +1,147 @@
+"""Between the passes: what becomes of each staged row, from the keys alone. A byte a row is all that memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sextant_data_prep.buckets import Entries
+from sextant_data_prep.cleaning import SPLIT, Cleaned
+from sextant_data_prep.domain.assigning import (
+    CONTRADICTION,
+    DUPLICATE,
+    TEST,
+    Shares,
+    group_starts,
+    repeated,
+)
+from sextant_data_prep.domain.splitting import SPLITS
+from sextant_data_prep.readers.batch import ROW
+from sextant_shared.contracts.cleaning import Deduplicate
+from sextant_shared.contracts.specs import PrepareSpec
+from sextant_shared.errors import InvalidInput
+
+Fates = NDArray[np.uint8]
+UNDECIDED = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """For each staged row a split or why it is left out (see `domain.assigning`); how many rows stood there before."""
+
+    fates: Fates
+    duplicates: int
+    totals: NDArray[np.int64]
+    """Rows of each class that are left."""
+
+
+def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64], near: Fates | None) -> Decision:
+    """The fate of all rows. `places` are the classes of the label codes; rows set in `near` are left out already.
+
+    Raises InvalidInput where rows that belong together would stand in two splits, or a split stays empty.
+    """
+    fates = np.full(cleaned.staging.rows, UNDECIDED, np.uint8) if near is None else near
+    duplicates = _deduplicate(cleaned, fates, any(isinstance(step, Deduplicate) for step in spec.clean))
+    totals = np.zeros(len(places), np.int64)
+    for entries in _left(cleaned.content.parts(), fates):
+        totals += np.bincount(places[entries["label"]], minlength=len(places))
+    if cleaned.roles.split:
+        _as_given(cleaned, fates)
+    else:
+        _by_shares(spec, cleaned, fates, Shares.of(totals, spec.split.val, spec.split.test), places)
+    _check_leaks(cleaned, fates)
+    found = np.bincount(fates, minlength=TEST + 1)
+    for number, split in enumerate(SPLITS):
+        if not found[number]:
+            rows = int(found[: TEST + 1].sum())
+            few = f"{rows} rows are too few for three splits"
+            given = f"no row is in the split {split!r}" if cleaned.roles.split else few
+            raise InvalidInput(given, field="split", accepted="more rows")
+    return Decision(fates, duplicates, totals)
+
+
+def _deduplicate(cleaned: Cleaned, fates: Fates, leave_out: bool) -> int:
+    count = 0
+    for entries in _left(cleaned.content.parts(), fates):
+        again, contradicts = repeated(entries["key"], entries["label"])
+        count += int(again.sum())
+        if leave_out:
+            fates[entries["row"][again]] = DUPLICATE
+            fates[entries["row"][contradicts]] = CONTRADICTION
+    return count
+
+
+def _left(parts: Iterator[Entries], fates: Fates) -> Iterator[Entries]:
+    """The entries of rows that are not left out."""
+    for entries in parts:
+        fate = fates[entries["row"]]
+        yield entries[(fate <= TEST) | (fate == UNDECIDED)]
+
+
+def _by_shares(spec: PrepareSpec, cleaned: Cleaned, fates: Fates, shares: Shares, places: NDArray[np.int64]) -> None:
+    for entries in _left((cleaned.groups or cleaned.content).parts(), fates):
+        fates[entries["row"]] = shares.assign(entries["key"], places[entries["label"]])
+
+
+def _as_given(cleaned: Cleaned, fates: Fates) -> None:
+    for first, frame in cleaned.staging.parts():
+        part = fates[first : first + len(frame)]
+        np.copyto(part, frame[SPLIT].to_numpy(), where=part == UNDECIDED)
+
+
+def _check_leaks(cleaned: Cleaned, fates: Fates) -> None:
+    """Refuse rows with the same content, or of the same group, in two splits. Shares by content cannot make any."""
+    if cleaned.roles.split or cleaned.groups:
+        accepted = "each row in one split alone; add the step {do: deduplicate} to keep the first of them"
+        _check(cleaned, cleaned.content.parts(), fates, "rows stand in two splits", accepted)
+    if cleaned.roles.split and cleaned.groups:
+        accepted = "all rows of a group in one split"
+        named = f"groups of {(cleaned.roles.group or '')[:80]!r} stand in two splits"
+        _check(cleaned, cleaned.groups.parts(), fates, named, accepted)
+
+
+def _check(cleaned: Cleaned, parts: Iterator[Entries], fates: Fates, what: str, accepted: str) -> None:
+    leaks, example = 0, (0, 0)
+    for entries in _left(parts, fates):
+        starts = group_starts(entries["key"])
+        fate = fates[entries["row"]]
+        sizes = np.diff(starts, append=len(entries))
+        strays = np.flatnonzero(fate != np.repeat(fate[starts], sizes))
+        if strays.size:
+            of_group = np.searchsorted(starts, strays, side="right") - 1
+            leaks += np.unique(of_group).size
+            example = (int(entries["row"][starts[of_group[0]]]), int(entries["row"][strays[0]]))
+    if leaks:
+        one, other = _sources(cleaned, example)
+        raise InvalidInput(
+            f"leak: {leaks} {what}, for example source rows {one} and {other}", field="split", accepted=accepted
+        )
+
+
+def _sources(cleaned: Cleaned, rows: tuple[int, int]) -> list[int]:
+    """The row numbers in the source of two staged rows."""
+    found: dict[int, int] = {}
+    for first, frame in cleaned.staging.parts():
+        found |= {row: frame[ROW][row - first] for row in rows if first <= row < first + len(frame)}
+    return [found[row] for row in rows]
+
+
+REASONS = {
+    DUPLICATE: "stood there before",
+    CONTRADICTION: "stood there before, with another label",
+    CONTRADICTION + 1: "is nearly the same as a text before",
+}
+
+
+def left_out(cleaned: Cleaned, fates: Fates) -> Iterator[pl.DataFrame]:
+    """The rows that are left out as doubles, as columns `row` and `reason`."""
+    for first, frame in cleaned.staging.parts():
+        fate = pl.Series(fates[first : first + len(frame)])
+        reasons = fate.replace_strict(REASONS, default=None, return_dtype=pl.String)
+        out = pl.DataFrame({"row": frame[ROW], "reason": reasons}).drop_nulls()
+        if len(out):
+            yield out

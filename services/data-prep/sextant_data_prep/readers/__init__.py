@@ -1,0 +1,27 @@
+"""Readers: a source of rows as batches of bounded size, whatever its form."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from sextant_data_prep.readers import csv_blocks, json_blocks, parquet, plain
+from sextant_data_prep.readers.batch import Reader
+from sextant_shared.errors import InvalidInput
+
+BY_SUFFIX = {
+    ".csv": csv_blocks.read,
+    ".jsonl": json_blocks.read,
+    ".ndjson": json_blocks.read,
+    ".parquet": parquet.read,
+}
+
+
+def reader(path: Path) -> Reader:
+    """The reader of a file, by its name, or of a folder of texts. Raises InvalidInput where there is none."""
+    if path.is_dir():
+        return partial(plain.read, path)
+    read = BY_SUFFIX.get(path.suffix.lower())
+    if read is None:
+        raise InvalidInput(f"no reader for {path.name[:80]!r}", field="source", accepted=", ".join(BY_SUFFIX))
+    return partial(read, path)

@@ -1,0 +1,66 @@
+"""A file in blocks of whole rows, so that memory does not grow with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sextant_data_prep.readers.batch import Batch
+from sextant_shared.errors import InvalidInput
+
+BLOCK = 8 << 20
+MAX_LINE = 64 << 20
+NEWLINE, RETURN, QUOTE, COMMA = 10, 13, 34, 44
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What came out of a block: its rows, and how many bytes and line ends were used for them."""
+
+    batch: Batch
+    used: int
+    lines: int
+
+
+Parse = Callable[[bytes, int, bool], Parsed]
+"""Is given what is there, the number of its first line, and whether it is the rest of the file."""
+
+
+def parsed(stream: IO[bytes], rest: bytes, line: int, parse: Parse) -> Iterator[Batch]:
+    """The batches of `rest` and of what the stream has behind it."""
+    last = False
+    while not last:
+        chunk = stream.read(BLOCK)
+        rest, last = rest + chunk, not chunk
+        if not rest:
+            return
+        found = parse(rest, line, last)
+        rest, line = rest[found.used :], line + found.lines
+        if found.used:
+            yield found.batch
+        if len(rest) > MAX_LINE:
+            raise InvalidInput(f"line {line} is longer than {MAX_LINE} bytes", field="source", accepted="shorter lines")
+
+
+def whole_lines(data: bytes, last: bool) -> int:
+    """How many bytes are whole lines."""
+    return len(data) if last else data.rfind(b"\n") + 1
+
+
+def places(buffer: Bytes, byte: int) -> Places:
+    """Where the byte stands."""
+    return np.flatnonzero(buffer == byte)
+
+
+def has_lone_return(data: bytes, buffer: Bytes) -> bool:
+    """Whether a carriage return stands without a newline behind it: an old kind of line end."""
+    if b"\r" not in data:
+        return False
+    returns = places(buffer, RETURN)
+    return bool(returns[-1] == len(buffer) - 1 or (buffer[returns + 1] != NEWLINE).any())
