@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
 import polars as pl
 
+from sextant_data_prep.alike import Alike
 from sextant_data_prep.buckets import Buckets
 from sextant_data_prep.domain import text_steps
 from sextant_data_prep.domain.columns import Profiles, Rules
@@ -17,6 +19,7 @@ from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers import plain
 from sextant_data_prep.readers.batch import ROW, Reader
 from sextant_data_prep.staging import LABEL, Labels, Staging
+from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
@@ -61,6 +64,7 @@ class Cleaned:
     numeric: frozenset[str]
     content: Buckets
     groups: Buckets | None
+    alike: Alike | None
 
 
 class Cleaner:
@@ -109,7 +113,14 @@ class Cleaner:
         profiles, staging, labels = Profiles(self.rules), Staging(self.directory / "staging"), Labels()
         content = Buckets(self.directory, "content")
         groups = Buckets(self.directory, "group") if self.roles.group else None
-        with content, groups or content:
+        near = [step.near for step in self.spec.clean if isinstance(step, Deduplicate) and step.near is not None]
+        alike = Alike(self.directory, near[-1]) if near else None
+        with ExitStack() as stack:
+            stack.enter_context(content)
+            if groups:
+                stack.enter_context(groups)
+            if alike:
+                stack.enter_context(alike)
             for frame in self._labelled(numeric):
                 cleaned = self._table(frame, profiles, numeric) if self.table else self._text(frame)
                 if cleaned.is_empty():
@@ -119,9 +130,11 @@ class Cleaner:
                 first = staging.rows
                 staging.add(kept)
                 content.add(row_keys(kept, self._content(kept), self.spec.seed), first, codes)
+                if alike:
+                    alike.add(kept[self.roles.text or ""])
                 if groups and self.roles.group:
                     groups.add(row_keys(kept, [self.roles.group], self.spec.seed), first, codes)
-        return Cleaned(self.roles, staging, labels, profiles, numeric, content, groups)
+        return Cleaned(self.roles, staging, labels, profiles, numeric, content, groups, alike)
 
     def _labelled(self, numeric: frozenset[str]) -> Iterator[pl.DataFrame]:
         """The frames of the source, without the rows that have no label, or no split where a column says it."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sextant_data_prep.buckets import Entries
 from sextant_data_prep.cleaning import SPLIT, Cleaned
 from sextant_data_prep.domain.assigning import (
+    ALIKE,
     CONTRADICTION,
     DUPLICATE,
     TEST,
@@ -39,13 +40,15 @@ class Decision:
     """Rows of each class that are left."""
 
 
-def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64], near: Fates | None) -> Decision:
-    """The fate of all rows. `places` are the classes of the label codes; rows set in `near` are left out already.
+def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> Decision:
+    """The fate of all rows. `places` are the classes of the label codes.
 
     Raises InvalidInput where rows that belong together would stand in two splits, or a split stays empty.
     """
-    fates = np.full(cleaned.staging.rows, UNDECIDED, np.uint8) if near is None else near
+    fates = np.full(cleaned.staging.rows, UNDECIDED, np.uint8)
     duplicates = _deduplicate(cleaned, fates, any(isinstance(step, Deduplicate) for step in spec.clean))
+    if cleaned.alike:
+        cleaned.alike.mark(fates, cleaned.content)
     totals = np.zeros(len(places), np.int64)
     for entries in _left(cleaned.content.parts(), fates):
         totals += np.bincount(places[entries["label"]], minlength=len(places))
@@ -133,7 +136,7 @@ def _sources(cleaned: Cleaned, rows: tuple[int, int]) -> list[int]:
 REASONS = {
     DUPLICATE: "stood there before",
     CONTRADICTION: "stood there before, with another label",
-    CONTRADICTION + 1: "is nearly the same as a text before",
+    ALIKE: "is nearly the same as a text before",
 }
 
 

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sextant_data_prep import deciding, encoding
+from sextant_data_prep import deciding, encoding, leaks
 from sextant_data_prep.cleaning import Cleaned, Cleaner, Roles
 from sextant_data_prep.domain.assigning import TRAIN
 from sextant_data_prep.domain.moments import AllMoments
@@ -47,10 +47,11 @@ def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: di
     cleaned = Cleaner(spec, reader(source), roles, ledger, scratch).run()
     say(0.5, "splitting", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
     classes, places = cleaned.labels.classes()
-    decision = deciding.decide(spec, cleaned, places, None)
+    decision = deciding.decide(spec, cleaned, places)
     for doubles in deciding.left_out(cleaned, decision.fates):
         ledger.note(doubles, "deduplicate")
     say(0.6, "writing", {})
+    leaking = leaks.find(spec.clean, cleaned, decision.fates)
     description = _write(cleaned, decision.fates, classes, places, out)
     about = {
         **about,
@@ -59,6 +60,8 @@ def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: di
         "changed": dict(sorted(ledger.changed.items())),
         "duplicates": decision.duplicates,
     }
+    if leaking is not None:
+        about["leaks"] = leaking
     whole = {**description, **about}
     (out / "dataset.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
     return Prepared(whole, ledger)

@@ -87,7 +87,8 @@ def mask(texts: pl.Series, kinds: Sequence[str]) -> pl.Series:
         rows = may_hold.arg_true()
         if len(rows):
             masked = pl.Series([_replaced(text, kind, form) for text in texts.gather(rows)], dtype=pl.String)
-            texts = texts.scatter(rows, masked)
+            # `scatter` changes the series itself, and with it the frame that it is of.
+            texts = texts.clone().scatter(rows, masked)
     return texts
 
 
