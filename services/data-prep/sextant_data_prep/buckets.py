@@ -24,6 +24,7 @@ class Buckets:
         self._paths = [directory / f"{name}-{number:02d}" for number in range(1 << BITS)]
         self._files: list[IO[bytes]] = []
         self._stack = ExitStack()
+        self._sorted = False
 
     def __enter__(self) -> Self:
         self._files = [self._stack.enter_context(path.open("wb")) for path in self._paths]
@@ -49,4 +50,9 @@ class Buckets:
         """All entries by key, then by row, one bucket at a time; for after the end of writing."""
         for path in self._paths:
             entries = np.fromfile(path, ENTRY)
-            yield entries[np.lexsort((entries["row"], entries["key"]))]
+            if not self._sorted:
+                # Rows were added in their order, and a stable sort keeps it.
+                entries = entries[np.argsort(entries["key"], kind="stable")]
+                entries.tofile(path)
+            yield entries
+        self._sorted = True

@@ -17,6 +17,7 @@ from sextant_data_prep.domain.columns import Profiles, Rules
 from sextant_data_prep.domain.keys import row_keys
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers import plain
+from sextant_data_prep.readers.ahead import ahead
 from sextant_data_prep.readers.batch import ROW, Reader
 from sextant_data_prep.staging import LABEL, Labels, Staging
 from sextant_shared.contracts.cleaning import Deduplicate
@@ -129,7 +130,7 @@ class Cleaner:
                 kept = self._kept(cleaned).with_columns(pl.Series(LABEL, codes))
                 first = staging.rows
                 staging.add(kept)
-                content.add(row_keys(kept, self._content(kept), self.spec.seed), first, codes)
+                content.add(row_keys(kept, self._content(kept), self.spec.seed, profiles.dictionaries()), first, codes)
                 if alike:
                     alike.add(kept[self.roles.text or ""])
                 if groups and self.roles.group:
@@ -139,7 +140,7 @@ class Cleaner:
     def _labelled(self, numeric: frozenset[str]) -> Iterator[pl.DataFrame]:
         """The frames of the source, without the rows that have no label, or no split where a column says it."""
         known: dict[str, None] = {}
-        for batch in self.reader(numeric, self.rules.nulls):
+        for batch in ahead(self.reader(numeric, self.rules.nulls)):
             frame = batch.frame
             known.update(dict.fromkeys(name for name in frame.columns if name != ROW))
             if frame.is_empty() and known:
@@ -159,7 +160,7 @@ class Cleaner:
 
     def _unusable(self) -> pl.Expr:
         label = pl.col(self.roles.target)
-        why: pl.Expr = pl.when(label.str.to_lowercase() == "nan").then(pl.lit("the label is NaN"))
+        why: pl.Expr = pl.when(label.is_in(["nan", "NaN", "NAN"])).then(pl.lit("the label is NaN"))
         why = pl.when(label.is_null()).then(pl.lit("the label is missing")).otherwise(why)
         if self.roles.split:
             named = pl.col(self.roles.split).str.to_lowercase().is_in(list(SPLIT_NAMES)).fill_null(value=False)
@@ -188,8 +189,8 @@ class Cleaner:
         return frame
 
     def _table(self, frame: pl.DataFrame, profiles: Profiles, numeric: frozenset[str]) -> pl.DataFrame:
-        features = self._features(frame)
-        profiles.add(features)
+        features = profiles.add(self._features(frame))
+        frame = frame.with_columns(features)
         unfit = [_unfit(name, self.rules) for name in features.columns if name in numeric]
         if unfit:
             frame = self.ledger.screen(frame, ROW, frame.select(pl.coalesce(unfit).alias("reason")).to_series())

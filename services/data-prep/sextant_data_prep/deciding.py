@@ -46,12 +46,15 @@ def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> De
     Raises InvalidInput where rows that belong together would stand in two splits, or a split stays empty.
     """
     fates = np.full(cleaned.staging.rows, UNDECIDED, np.uint8)
-    duplicates = _deduplicate(cleaned, fates, any(isinstance(step, Deduplicate) for step in spec.clean))
+    leave_out = any(isinstance(step, Deduplicate) for step in spec.clean)
+    duplicates, labels = _deduplicate(cleaned, fates, leave_out, len(places))
     if cleaned.alike:
         cleaned.alike.mark(fates, cleaned.content)
-    totals = np.zeros(len(places), np.int64)
-    for entries in _left(cleaned.content.parts(), fates):
-        totals += np.bincount(places[entries["label"]], minlength=len(places))
+        labels = np.zeros_like(labels)
+        for entries in _left(cleaned.content.parts(), fates):
+            labels += np.bincount(entries["label"], minlength=len(labels))
+    totals = np.zeros_like(labels)
+    totals[places] = labels
     if cleaned.roles.split:
         _as_given(cleaned, fates)
     else:
@@ -67,22 +70,25 @@ def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> De
     return Decision(fates, duplicates, totals)
 
 
-def _deduplicate(cleaned: Cleaned, fates: Fates, leave_out: bool) -> int:
-    count = 0
-    for entries in _left(cleaned.content.parts(), fates):
+def _deduplicate(cleaned: Cleaned, fates: Fates, leave_out: bool, labels: int) -> tuple[int, NDArray[np.int64]]:
+    """How many rows stood there before, and how many rows of each label code are left."""
+    count, left = 0, np.zeros(labels, np.int64)
+    for entries in cleaned.content.parts():
         again, contradicts = repeated(entries["key"], entries["label"])
         count += int(again.sum())
         if leave_out:
             fates[entries["row"][again]] = DUPLICATE
             fates[entries["row"][contradicts]] = CONTRADICTION
-    return count
+        left += np.bincount(entries["label"][~again] if leave_out else entries["label"], minlength=labels)
+    return count, left
 
 
 def _left(parts: Iterator[Entries], fates: Fates) -> Iterator[Entries]:
     """The entries of rows that are not left out."""
     for entries in parts:
         fate = fates[entries["row"]]
-        yield entries[(fate <= TEST) | (fate == UNDECIDED)]
+        out = (fate > TEST) & (fate != UNDECIDED)
+        yield entries[~out] if out.any() else entries
 
 
 def _by_shares(spec: PrepareSpec, cleaned: Cleaned, fates: Fates, shares: Shares, places: NDArray[np.int64]) -> None:
@@ -143,8 +149,8 @@ REASONS = {
 def left_out(cleaned: Cleaned, fates: Fates) -> Iterator[pl.DataFrame]:
     """The rows that are left out as doubles, as columns `row` and `reason`."""
     for first, frame in cleaned.staging.parts():
-        fate = pl.Series(fates[first : first + len(frame)])
-        reasons = fate.replace_strict(REASONS, default=None, return_dtype=pl.String)
-        out = pl.DataFrame({"row": frame[ROW], "reason": reasons}).drop_nulls()
-        if len(out):
-            yield out
+        fate = fates[first : first + len(frame)]
+        out = np.flatnonzero(fate > TEST)
+        if out.size:
+            reasons = pl.Series(fate[out]).replace_strict(REASONS, return_dtype=pl.String)
+            yield pl.DataFrame({"row": frame[ROW].gather(out), "reason": reasons})

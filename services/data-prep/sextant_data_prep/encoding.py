@@ -11,7 +11,7 @@ import polars as pl
 from sextant_data_prep.cleaning import Cleaned
 from sextant_data_prep.deciding import Fates
 from sextant_data_prep.domain.assigning import TRAIN
-from sextant_data_prep.domain.columns import MAX_COUNTED
+from sextant_data_prep.domain.dictionary import MAX_VALUES
 from sextant_data_prep.domain.medians import Median
 from sextant_data_prep.domain.moments import AllMoments
 from sextant_data_prep.domain.samples import RESERVED
@@ -33,7 +33,7 @@ def features(cleaned: Cleaned, fates: Fates) -> dict[str, pl.Expr]:
             filled = pl.col(name).fill_null(found[name]) if name in found else pl.col(name)
             made[_free(name, made)] = filled.cast(pl.Float32)
         else:
-            _add_categories(cleaned, name, found.get(name, ""), made)
+            _add_categories(cleaned, name, str(found.get(name, "")), made)
         step = cleaned.profiles.rules.missing(name)
         if step and step.flag:
             made[_free(f"{name}=missing", made)] = pl.col(name).is_null().cast(pl.Float32)
@@ -42,15 +42,17 @@ def features(cleaned: Cleaned, fates: Fates) -> dict[str, pl.Expr]:
     return {name: expression.alias(name) for name, expression in made.items()}
 
 
-def _add_categories(cleaned: Cleaned, name: str, fill: float | str, made: dict[str, pl.Expr]) -> None:
+def _add_categories(cleaned: Cleaned, name: str, fill: str, made: dict[str, pl.Expr]) -> None:
     values, others = cleaned.profiles.categories(name)
-    if isinstance(fill, str) and fill and fill not in values and not others:
+    if fill and fill not in values and not others:
         values = sorted([*values, fill])
-    column = pl.col(name).fill_null(str(fill))
+    codes, column = cleaned.profiles.dictionary(name).codes, pl.col(name)
     for value in values:
-        made[_free(f"{name}={value}", made)] = (column == value).cast(pl.Float32)
+        is_it = column == codes[value] if value in codes else column.is_null()
+        made[_free(f"{name}={value}", made)] = is_it.fill_null(value == fill).cast(pl.Float32)
     if others:
-        made[_free(f"{name}={OTHER}", made)] = (~column.is_in(values)).cast(pl.Float32)
+        is_other = ~column.is_in([codes[value] for value in values if value in codes])
+        made[_free(f"{name}={OTHER}", made)] = is_other.fill_null(fill not in values).cast(pl.Float32)
 
 
 def _free(name: str, taken: Container[str]) -> str:
@@ -117,17 +119,22 @@ def _medians(cleaned: Cleaned, fates: Fates, names: list[str]) -> Fills:
 
 
 def _most_frequent(cleaned: Cleaned, fates: Fates, names: list[str]) -> Fills:
-    counts: dict[str, Counter[float | str]] = {name: Counter() for name in names}
+    counts: dict[str, Counter[float]] = {name: Counter() for name in names}
     for frame in _train(cleaned, fates, names):
         for name, count in counts.items():
-            count.update(dict(frame[name].drop_nulls().value_counts().iter_rows()))
-            if len(count) > MAX_COUNTED:
+            count.update(dict(frame[name].drop_nulls().value_counts(name="\0count").iter_rows()))
+            if len(count) > MAX_VALUES:
                 raise InvalidInput(
-                    f"column {name[:80]!r} has over {MAX_COUNTED} different values: none is the most frequent one",
+                    f"column {name[:80]!r} has over {MAX_VALUES} different values: none is the most frequent one",
                     field="clean",
                     accepted="drop, mean, median, constant",
                 )
-    return {name: min(count, key=lambda value: (-count[value], value), default=0.0) for name, count in counts.items()}
+    fills: Fills = {}
+    for name, count in counts.items():
+        words = None if name in cleaned.numeric else cleaned.profiles.dictionary(name).values()
+        named = {words[int(code)] if words else code: times for code, times in count.items()}
+        fills[name] = min(named, key=lambda value: (-named[value], value), default=0.0)
+    return fills
 
 
 LEARN: dict[str, Callable[[Cleaned, Fates, list[str]], Fills]] = {

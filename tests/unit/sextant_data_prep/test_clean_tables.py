@@ -120,6 +120,12 @@ def test_more_categories_than_accepted_are_refused_where_that_is_asked_for(make:
         )
 
 
+def test_columns_may_have_names_that_the_work_itself_uses(make: Callable[..., Workbench]) -> None:
+    lines = ["count,len,reason,row,y", *(f"{n},{n % 3},{'rs'[n % 2]},{'pq'[n % 2]},{'ab'[n % 2]}" for n in range(60))]
+    names = [f["name"] for f in described(make(lines, [{"do": "leakage"}]))["features"]]
+    assert names == ["count", "len", "reason=r", "reason=s", "row=p", "row=q"]
+
+
 def test_values_out_of_bounds_are_left_out_with_the_reason(make: Callable[..., Workbench]) -> None:
     bench = make(table([str(number) for number in range(60)]), [{"do": "bounds", "column": "x", "min": 5, "max": 50}])
     assert described(bench)["removed"] == {"bounds": 14}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import polars as pl
 
+from sextant_data_prep.domain.dictionary import MAX_VALUES, Dictionary
 from sextant_shared.contracts.cleaning import Bounds, Categories, Missing, Step, Types
 from sextant_shared.errors import InvalidInput
 
 NUMERIC_SHARE = 0.9
 """A column is numeric where at least this share of its values are numbers; the others are then bad rows."""
 MAX_CATEGORIES = 64
-MAX_COUNTED = 100_000
-"""Different values that are counted of a column whose rare ones are brought together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,8 @@ class Profile:
 
     present: int = 0
     numbers: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    more: bool = False
-    """There are more different values than were counted."""
+    dictionary: Dictionary | None = None
+    """Of a column that was read as words."""
 
 
 class Profiles:
@@ -80,27 +78,32 @@ class Profiles:
         self.rows = 0
         self.columns: dict[str, Profile] = {}
 
-    def add(self, frame: pl.DataFrame) -> None:
-        """Look at the columns of a frame: texts, or numbers where NaN stands for what is none."""
-        self.rows += len(frame)
-        kinds = frame.schema
-        asked = [pl.col(name).count().alias(f"{name}\0present") for name in kinds]
-        asked += [_numbers(name, dtype).alias(f"{name}\0numbers") for name, dtype in kinds.items()]
-        found = frame.select(asked).row(0, named=True)
-        for name, dtype in kinds.items():
-            profile = self.columns.setdefault(name, Profile())
-            profile.present += found[f"{name}\0present"]
-            profile.numbers += found[f"{name}\0numbers"]
-            if dtype == pl.String and not profile.more:
-                self._count(name, profile, frame[name])
+    def add(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Look at the columns of a frame: texts, or numbers where NaN stands for what is none.
 
-    def _count(self, name: str, profile: Profile, values: pl.Series) -> None:
-        step = self.rules.categories(name)
-        most = MAX_CATEGORIES if step is None else MAX_COUNTED if step.rare == "other" else step.max
-        found = values.drop_nulls().value_counts()
-        if len(found) <= most:
-            profile.counts.update(dict(found.iter_rows()))
-        profile.more = len(found) > most or len(profile.counts) > most
+        The frame with the codes of words in their place.
+        """
+        self.rows += len(frame)
+        words = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+        counts = frame.select(pl.all().count()).row(0)
+        numbers = dict(
+            zip(frame.columns, frame.select(_numbers(*pair) for pair in frame.schema.items()).row(0), strict=True)
+        )
+        for name, present in zip(frame.columns, counts, strict=True):
+            profile = self.columns.setdefault(name, Profile())
+            profile.present += present
+            profile.numbers += numbers[name]
+            if name in words and profile.dictionary is None:
+                profile.dictionary = Dictionary()
+        return frame.with_columns(self.dictionary(name).encode(frame[name]) for name in words)
+
+    def dictionary(self, name: str) -> Dictionary:
+        """The dictionary of a column of words."""
+        return self.columns[name].dictionary or Dictionary()
+
+    def dictionaries(self) -> dict[str, Dictionary]:
+        """All dictionaries by column."""
+        return {name: profile.dictionary for name, profile in self.columns.items() if profile.dictionary}
 
     def numeric(self) -> frozenset[str]:
         """The columns that are read as numbers."""
@@ -121,10 +124,10 @@ class Profiles:
         """
         profile, step = self.columns[name], self.rules.categories(name)
         most = step.max if step else MAX_CATEGORIES
-        limit = MAX_COUNTED if step and step.rare == "other" else most
-        if profile.more:
-            raise _too_many(name, limit)
-        counts = Counter(profile.counts)
+        dictionary = self.dictionary(name)
+        if dictionary.more:
+            raise _too_many(name, MAX_VALUES if step and step.rare == "other" else most)
+        counts = Counter(dict(zip(dictionary.values(), dictionary.counts.tolist(), strict=True)))
         if profile.present < self.rows and self.rules.missing(name) is None:
             counts[""] = self.rows - profile.present
         if len(counts) <= most:
@@ -138,7 +141,7 @@ class Profiles:
 def _numbers(name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name)
     number = column.str.strip_chars().cast(pl.Float32, strict=False) if dtype == pl.String else column
-    return number.is_not_nan().sum()
+    return number.is_not_nan().sum().alias(name)
 
 
 def _too_many(name: str, most: int) -> InvalidInput:

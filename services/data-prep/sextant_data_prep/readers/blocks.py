@@ -13,6 +13,8 @@ from sextant_data_prep.readers.batch import Batch
 from sextant_shared.errors import InvalidInput
 
 BLOCK = 8 << 20
+FIRST = 1 << 18
+"""The first block is small: what columns are is guessed from it, before all is read."""
 MAX_LINE = 64 << 20
 NEWLINE, RETURN, QUOTE, COMMA = 10, 13, 34, 44
 Bytes = NDArray[np.uint8]
@@ -34,9 +36,10 @@ Parse = Callable[[bytes, int, bool], Parsed]
 
 def parsed(stream: IO[bytes], rest: bytes, line: int, parse: Parse) -> Iterator[Batch]:
     """The batches of `rest` and of what the stream has behind it."""
-    last = False
+    last, size = False, min(FIRST, BLOCK)
     while not last:
-        chunk = stream.read(BLOCK)
+        chunk = stream.read(size)
+        size = BLOCK
         rest, last = rest + chunk, not chunk
         if not rest:
             return

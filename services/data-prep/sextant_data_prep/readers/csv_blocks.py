@@ -33,9 +33,11 @@ def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
 
 def _header(stream: IO[bytes]) -> tuple[list[str], bytes, int]:
     """The columns' names, the bytes behind them, and the number of the line that these begin with."""
-    block = stream.read(blocks.BLOCK).removeprefix(BOM)
+    block = stream.read(min(blocks.FIRST, blocks.BLOCK)).removeprefix(BOM)
     while block and not block.strip() and (more := stream.read(blocks.BLOCK)):
         block += more
+    if b"\n" not in block.lstrip() or b'"' in block.lstrip().partition(b"\n")[0]:
+        block += stream.read(blocks.BLOCK)
     _not_too_wide(block)
     head = lines.split(block)
     found = next((record for record in lines.records(head) if record.fields), None)
