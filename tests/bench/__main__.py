@@ -22,6 +22,7 @@ BENCHES = {
     "rebalance": "tests.bench.rebalance",
     "checkpointing": "tests.bench.checkpointing",
     "resnet152": "tests.bench.resnet152",
+    "prepare": "tests.bench.prepare",
 }
 
 

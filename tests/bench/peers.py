@@ -79,7 +79,7 @@ def measure(report: Report, ours: Callable[[], float]) -> None:
     """Rounds of each peer and of `ours` (submissions a second) in turn, while both run; a round warms a peer up."""
     rounds = 1 if report.quick else 5
     for peer in PEERS:
-        _install(peer, report)
+        installed(peer.name, peer.requirement, report)
         with _served(peer) as (url, pid):
             answers, beside = [], []
             for number in range(WARM_UP_ROUNDS + rounds):
@@ -106,33 +106,32 @@ def _tell(report: Report, peer: Peer, answers: list[dict[str, Any]], beside: lis
         drained = [answer["done"] / answer["drained_s"] for answer in answers]
         report.figure(f"{peer.name}_drained_per_second", statistics.median(drained))
         report.sample(f"{peer.name}_drained_per_second", drained)
-    version = _run([peer.python, "-c", f"import importlib.metadata as m; print(m.version({peer.name!r}))"], START_S)
+    version = said([peer.python, "-c", f"import importlib.metadata as m; print(m.version({peer.name!r}))"], START_S)
     report.note(f"{peer.name} {version.strip()}")
 
 
 def _ask(peer: Peer, url: str, load: str) -> dict[str, Any]:
-    said = _run([peer.python, str(CLIENTS / peer.client), url, load], ROUND_S)
-    answer: dict[str, Any] = json.loads(said[said.index("{") :])
+    words = said([peer.python, str(CLIENTS / peer.client), url, load], ROUND_S)
+    answer: dict[str, Any] = json.loads(words[words.index("{") :])
     return answer
 
 
-def _install(peer: Peer, report: Report) -> None:
-    stamp = peer.environment / ".installed"
-    if stamp.is_file() and stamp.read_text() == peer.requirement:
-        return
-    report.say(f"installing {peer.requirement} into {peer.environment.relative_to(ROOT)}")
-    _run([sys.executable, "-m", "venv", "--clear", str(peer.environment)], INSTALL_S)
-    _run(
-        [peer.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", peer.requirement],
-        INSTALL_S,
-    )
-    stamp.write_text(peer.requirement)
+def installed(name: str, requirement: str, report: Report) -> str:
+    """The interpreter of a virtual environment that has the requirement, made once."""
+    environment = ROOT / ".bench" / name
+    python, stamp = str(environment / "bin/python"), environment / ".installed"
+    if not stamp.is_file() or stamp.read_text() != requirement:
+        report.say(f"installing {requirement} into {environment.relative_to(ROOT)}")
+        said([sys.executable, "-m", "venv", "--clear", str(environment)], INSTALL_S)
+        said([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement], INSTALL_S)
+        stamp.write_text(requirement)
+    return python
 
 
-def _run(command: list[str], timeout_s: float) -> str:
+def said(command: list[str], timeout_s: float) -> str:
     """What the command wrote; the benchmark ends with one line where it fails or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s, cwd=ROOT)
     except subprocess.TimeoutExpired:
         raise SystemExit(f"{' '.join(command)} took longer than {timeout_s:.0f} s") from None
     if done.returncode:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 
@@ -17,7 +19,7 @@ from sextant_data_prep.domain.columns import Profiles, Rules
 from sextant_data_prep.domain.keys import row_keys
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers import plain
-from sextant_data_prep.readers.ahead import ahead
+from sextant_data_prep.readers.ahead import ahead, mapped
 from sextant_data_prep.readers.batch import ROW, Reader
 from sextant_data_prep.staging import LABEL, Labels, Staging
 from sextant_shared.contracts.cleaning import Deduplicate
@@ -26,6 +28,8 @@ from sextant_shared.errors import InvalidInput
 
 SPLIT_NAMES = {"train": 0, "val": 1, "validation": 1, "valid": 1, "dev": 1, "test": 2}
 SPLIT = "\0split"
+TEXTS = 16_384
+"""Texts that a thread works on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,10 @@ class Roles:
     def check(self, known: list[str]) -> None:
         """Raise InvalidInput for a column that there is not."""
         fields = {"target": self.target, "text": self.text, "split.column": self.split, "split.group": self.group}
-        for field, name in fields.items():
+        for asked, name in fields.items():
             if name is not None and name not in known:
                 given = f"there is no column {name[:80]!r}" if name else "no column is named"
-                raise InvalidInput(given, field=field, accepted=", ".join(column[:80] for column in known[:30]))
+                raise InvalidInput(given, field=asked, accepted=", ".join(column[:80] for column in known[:30]))
 
 
 @dataclass(slots=True)
@@ -66,6 +70,23 @@ class Cleaned:
     content: Buckets
     groups: Buckets | None
     alike: Alike | None
+
+
+@dataclass(slots=True)
+class TextsDone:
+    """Texts that went through the steps, and what is to be noted of them."""
+
+    frame: pl.DataFrame
+    out: list[tuple[pl.DataFrame, str | None]] = field(default_factory=list)
+    changed: Counter[str] = field(default_factory=Counter)
+
+    def leave_out(self, reasons: pl.Series, step: str | None) -> None:
+        """Take out the rows that have a reason; without a step they are bad ones."""
+        if reasons.null_count() < len(reasons):
+            given = reasons.is_not_null()
+            out = pl.DataFrame({"row": self.frame[ROW].filter(given), "reason": reasons.filter(given)})
+            self.out.append((out, step))
+            self.frame = self.frame.filter(~given)
 
 
 class Cleaner:
@@ -122,8 +143,9 @@ class Cleaner:
                 stack.enter_context(groups)
             if alike:
                 stack.enter_context(alike)
-            for frame in self._labelled(numeric):
-                cleaned = self._table(frame, profiles, numeric) if self.table else self._text(frame)
+            labelled = self._labelled(numeric)
+            tables = (self._table(frame, profiles, numeric) for frame in labelled)
+            for cleaned in tables if self.table else self._texts(labelled):
                 if cleaned.is_empty():
                     continue
                 codes = labels.encode(cleaned[self.roles.target])
@@ -169,24 +191,30 @@ class Cleaner:
             why = pl.when(pl.col(self.roles.group).is_null()).then(pl.lit("its group is missing")).otherwise(why)
         return why.alias("reason")
 
-    def _text(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _text(self, frame: pl.DataFrame) -> TextsDone:
+        """Go through the steps. Nothing is noted yet: this runs in threads, and the ledger is kept in order."""
         text = self.roles.text or ""
-        steps = self.spec.clean
-        stripped = frame[text].str.strip_chars()
-        frame = frame.with_columns(stripped.alias(text))
-        frame = self.ledger.screen(frame, ROW, _where(stripped.fill_null("") == "", "the text is empty"))
-        for step in steps:
-            before = frame[text]
+        done = TextsDone(frame.with_columns(frame[text].str.strip_chars().alias(text)))
+        done.leave_out(_where(done.frame[text].fill_null("") == "", "the text is empty"), None)
+        for step in self.spec.clean:
+            before = done.frame[text]
             after = text_steps.changed(before, step)
             if after is not before:
-                self.ledger.changed[step.do] += int((after != before).sum())
-                frame = frame.with_columns(after.alias(text))
-                empty = _where(after == "", "nothing was left of the text")
-                frame = self.ledger.screen(frame, ROW, empty, step.do)
-            reasons = text_steps.reason(frame[text], step)
+                done.changed[step.do] += int((after != before).sum())
+                done.frame = done.frame.with_columns(after.alias(text))
+                done.leave_out(_where(after == "", "nothing was left of the text"), step.do)
+            reasons = text_steps.reason(done.frame[text], step)
             if reasons is not None:
-                frame = self.ledger.screen(frame, ROW, reasons, step.do)
-        return frame
+                done.leave_out(reasons, step.do)
+        return done
+
+    def _texts(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        parts = (frame[first : first + TEXTS] for frame in frames for first in range(0, len(frame), TEXTS))
+        for done in mapped(self._text, parts, os.cpu_count() or 1):
+            for out, step in done.out:
+                self.ledger.note(out, step)
+            self.ledger.changed += done.changed
+            yield done.frame
 
     def _table(self, frame: pl.DataFrame, profiles: Profiles, numeric: frozenset[str]) -> pl.DataFrame:
         features = profiles.add(self._features(frame))

@@ -1,0 +1,102 @@
+"""Cleaning texts and a table: ours beside polars by hand (the floor) and `datasets`, and memory as rows grow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.bench import peers, prepare_files
+from tests.bench.report import Report
+
+CLIENTS = Path(__file__).with_name("clients")
+ROUND_S = 600.0
+DATASETS = "datasets==5.2.*"
+KINDS = ("text", "table")
+
+
+def run(report: Report) -> None:
+    """Rounds of all three in turn, on the same files, each in a process of its own; the first round warms up."""
+    rounds, rows = (1, 100_000) if report.quick else (3, 1_000_000)
+    python = peers.installed("datasets", DATASETS, report)
+    with tempfile.TemporaryDirectory(prefix="bench-prepare-", dir="/var/tmp") as directory:
+        home = Path(directory)
+        found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for kind in KINDS:
+            path = prepare_files.write(kind, home, rows)
+            commands = _commands(python)
+            answers: dict[str, list[dict[str, Any]]] = {who: [] for who in commands}
+            for number in range(rounds + 1):
+                for who, command in commands.items():
+                    answer = _ask([*command, kind, str(path)], home)
+                    if number:
+                        answers[who].append(answer)
+                said = ", ".join(f"{who} {answers[who][-1]['seconds']:.2f} s" for who in commands if answers[who])
+                report.say(f"{kind}, round {number}: {said or 'warm'}")
+            found[kind] = answers
+            path.unlink()
+        _tell(report, found, rows)
+        _memory(report, home)
+
+
+def _commands(datasets: str) -> dict[str, list[str]]:
+    return {
+        "polars": [sys.executable, str(CLIENTS / "prepare_polars.py")],
+        "ours": [sys.executable, "-m", "tests.bench.clients.prepare_ours"],
+        "datasets": [datasets, str(CLIENTS / "prepare_datasets.py")],
+    }
+
+
+def _ask(command: list[str], home: Path) -> dict[str, Any]:
+    out = Path(tempfile.mkdtemp(dir=home))
+    try:
+        said = peers.said([*command, str(out)], ROUND_S)
+        answer: dict[str, Any] = json.loads(said[said.rindex("{") :])
+        return answer
+    finally:
+        shutil.rmtree(out)
+
+
+def _tell(report: Report, found: dict[str, dict[str, list[dict[str, Any]]]], rows: int) -> None:
+    ratios: dict[str, list[float]] = {"polars": [], "datasets": []}
+    total = 0.0
+    for kind, answers in found.items():
+        seconds = {who: [answer["seconds"] for answer in of_one] for who, of_one in answers.items()}
+        for who, values in seconds.items():
+            report.figure(f"{kind}_{who}_s", statistics.median(values))
+            report.figure(f"{kind}_{who}_peak_mb", max(answer["peak_mb"] for answer in answers[who]))
+            report.sample(f"{kind}_{who}_s", values)
+        total += statistics.median(seconds["ours"])
+        for who, of_kind in ratios.items():
+            pairs = [a / b for a, b in zip(seconds[who], seconds["ours"], strict=True)]
+            of_kind.append(statistics.median(pairs))
+            report.figure(f"{kind}_ratio_{who}", of_kind[-1])
+        left = {who: answers[who][-1]["rows"] for who in answers}
+        if len(set(left.values())) > 1:
+            raise SystemExit(f"they did not do the same: rows left {left}")
+    report.figure("rows_per_second", len(found) * rows / total)
+    report.figure("ratio_polars", min(ratios["polars"]))
+    report.figure("ratio_datasets", min(ratios["datasets"]))
+    report.note(f"{rows} rows each; ratios: seconds of the other over ours, the worse of text and table")
+    report.note("all: the same steps, Arrow files; ours and polars: exact shares of each class, hashes of the files")
+    report.note(f"polars {version('polars')}")
+    report.note(f"{DATASETS}: map and filter in batches of 10,000 on all cores where the step allows it, random shares")
+
+
+def _memory(report: Report, home: Path) -> None:
+    sizes = (100_000, 1_000_000) if report.quick else (1_000_000, 3_000_000, 10_000_000, 30_000_000)
+    peaks = []
+    for rows in sizes:
+        path = prepare_files.write("narrow", home, rows)
+        answer = _ask([*_commands("")["ours"], "table", str(path)], home)
+        path.unlink()
+        peaks.append(answer["peak_mb"])
+        report.say(f"{rows} rows: {answer['peak_mb']:.0f} MB, {rows / answer['seconds']:.0f} rows/s")
+        report.figure(f"peak_mb_{rows // 1000}k", answer["peak_mb"])
+    report.figure("peak_mb", max(peaks))
+    report.note("peak_mb: the largest resident size of our process, its libraries included, on a narrow table")
