@@ -29,6 +29,7 @@ def is_archive(path: Path) -> bool:
 
 def unpack(archive: Path, target: Path) -> Path:
     """Unpack all regular files below `target`. Raises InvalidInput for anything that should not be in an archive."""
+    target.mkdir(parents=True, exist_ok=True)
     try:
         with decoding(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError):
             _unpack(archive, target)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sextant_data_prep import archives, images, packages, rows, writing
+from sextant_data_prep import archives, images, packages, report, rows, writing
 from sextant_data_prep.domain import splitting
+from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
 from sextant_data_prep.ledger import BAD, REMOVED
 from sextant_data_prep.readers import BY_SUFFIX, plain
@@ -34,7 +35,7 @@ def prepare(bench: Workbench) -> Result:
     else:
         described = _of_rows(bench, spec, _uploaded(bench, spec), about)
     bench.progress(1.0, "done", {"rows": sum(info["rows"] for info in described["splits"].values())})
-    files = sorted(path.name for path in bench.out.iterdir() if path.name not in (BAD, REMOVED))
+    files = sorted(path.name for path in bench.out.iterdir() if path.name not in (BAD, REMOVED, report.NAME))
     counts = {split: info["rows"] for split, info in described["splits"].items()}
     outputs = {"rows": counts, "quarantined": described["quarantined"]}
     if described.get("removed"):
@@ -49,9 +50,11 @@ def _of_rows(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, A
     scratch = bench.directory / SCRATCH
     try:
         source = _single_source(path, spec.task)
-        return rows.prepare(spec, source, bench.out, scratch, about, bench.progress).described
+        made = rows.prepare(spec, source, bench.out, scratch, about, bench.progress)
     finally:
         rmtree(scratch, ignore_errors=True)
+    (bench.out / report.NAME).write_text(report.render(made.described, made.quality), encoding="utf-8")
+    return made.described
 
 
 def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +73,9 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: di
         "quarantined": {"rows": len(samples.quarantine.rows), "reasons": samples.quarantine.reasons},
         "duplicates": len(keys) - len(set(keys)),
     }
-    return writing.write(bench.out, samples, classes, labels, splits, about)
+    described = writing.write(bench.out, samples, classes, labels, splits, about)
+    (bench.out / report.NAME).write_text(report.render(described, Quality(samples.total)), encoding="utf-8")
+    return described
 
 
 def _uploaded(bench: Workbench, spec: PrepareSpec) -> Path:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sextant_data_prep import deciding, encoding, leaks
 from sextant_data_prep.cleaning import Cleaned, Cleaner, Roles
 from sextant_data_prep.domain.assigning import TRAIN
-from sextant_data_prep.domain.moments import AllMoments
+from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.splitting import SPLITS
+from sextant_data_prep.figures import TEXT, Sampler, TableFigures, TextLengths
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers import reader
 from sextant_data_prep.readers.batch import ROW
@@ -27,17 +28,16 @@ from sextant_data_prep.staging import LABEL
 from sextant_data_prep.writing import FORMAT
 from sextant_shared.contracts.specs import PrepareSpec
 
-TEXT = "text"
 Say = Callable[[float, str, dict[str, float]], None]
 """Takes progress: a fraction of 1, words, figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was made, without the report."""
+    """What was made: the description of the dataset version, and what its report shows beside that."""
 
     described: dict[str, Any]
-    ledger: Ledger
+    quality: Quality
 
 
 def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: dict[str, Any], say: Say) -> Prepared:
@@ -52,7 +52,8 @@ def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: di
         ledger.note(doubles, "deduplicate")
     say(0.6, "writing", {})
     leaking = leaks.find(spec.clean, cleaned, decision.fates)
-    description = _write(cleaned, decision.fates, classes, places, out)
+    sampler = Sampler(cleaned)
+    description = _write(cleaned, decision.fates, classes, places, out, sampler)
     about = {
         **about,
         "quarantined": {"rows": sum(ledger.reasons.values()), "reasons": dict(sorted(ledger.reasons.items()))},
@@ -64,11 +65,16 @@ def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: di
         about["leaks"] = leaking
     whole = {**description, **about}
     (out / "dataset.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
-    return Prepared(whole, ledger)
+    return Prepared(whole, Quality(ledger.read, sampler.columns(cleaned)))
 
 
 def _write(
-    cleaned: Cleaned, fates: deciding.Fates, classes: list[str], places: NDArray[np.int64], out: Path
+    cleaned: Cleaned,
+    fates: deciding.Fates,
+    classes: list[str],
+    places: NDArray[np.int64],
+    out: Path,
+    sampler: Sampler,
 ) -> dict[str, Any]:
     if cleaned.roles.text is None:
         made = encoding.features(cleaned, fates)
@@ -82,6 +88,7 @@ def _write(
     labels = pl.Series(places)
     for first, frame in cleaned.staging.parts():
         fate = fates[first : first + len(frame)]
+        sampler.add(first, frame, fate)
         rows = frame.select(*made.values(), labels.gather(frame[LABEL]).alias("label"), pl.col(ROW).alias("id"))
         for split, writer in enumerate(writers):
             part = rows.filter(pl.Series(fate == split))
@@ -115,37 +122,3 @@ def _described(
 
 def _dtype(kind: pa.DataType) -> str:
     return "string" if kind == pa.string() else "float32"
-
-
-class TableFigures:
-    """Figures of the training split by feature."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-        self._moments = AllMoments()
-
-    def add(self, part: pl.DataFrame) -> None:
-        """Take in rows."""
-        self._moments.add(part.select(self._names))
-
-    def plain(self) -> dict[str, Any]:
-        """As they stand in the description."""
-        return {name: moments.plain() for name, moments in self._moments.columns.items()}
-
-
-class TextLengths:
-    """The lengths of the training split's texts."""
-
-    def __init__(self) -> None:
-        self._low, self._high = 2**62, 0
-
-    def add(self, part: pl.DataFrame) -> None:
-        """Take in rows."""
-        if len(part):
-            lengths = part[TEXT].str.len_chars()
-            low, high = lengths.to_numpy().min(), lengths.to_numpy().max()
-            self._low, self._high = min(self._low, int(low)), max(self._high, int(high))
-
-    def plain(self) -> dict[str, Any]:
-        """As they stand in the description."""
-        return {TEXT: {"min_length": self._low, "max_length": self._high}}
