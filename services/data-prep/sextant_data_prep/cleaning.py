@@ -14,7 +14,7 @@ import polars as pl
 
 from sextant_data_prep.alike import Alike
 from sextant_data_prep.buckets import Buckets
-from sextant_data_prep.domain import text_steps
+from sextant_data_prep.domain import text_steps, times
 from sextant_data_prep.domain.columns import Profiles, Rules
 from sextant_data_prep.domain.keys import row_keys
 from sextant_data_prep.ledger import Ledger
@@ -27,7 +27,7 @@ from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
 SPLIT_NAMES = {"train": 0, "val": 1, "validation": 1, "valid": 1, "dev": 1, "test": 2}
-SPLIT = "\0split"
+SPLIT, TIME = "\0split", "\0time"
 TEXTS = 16_384
 """Texts that a thread works on at a time."""
 
@@ -40,6 +40,7 @@ class Roles:
     text: str | None
     split: str | None
     group: str | None
+    time: str | None = None
 
     @classmethod
     def of(cls, spec: PrepareSpec, folder: bool) -> Roles:
@@ -47,11 +48,12 @@ class Roles:
         if folder:
             return cls(plain.LABEL, plain.TEXT, None, None)
         text = (spec.text or "") if spec.task == "text-classification" else None
-        return cls(spec.target or "", text, spec.split.column, spec.split.group)
+        return cls(spec.target or "", text, spec.split.column, spec.split.group, spec.split.time)
 
     def check(self, known: list[str]) -> None:
         """Raise InvalidInput for a column that there is not."""
         fields = {"target": self.target, "text": self.text, "split.column": self.split, "split.group": self.group}
+        fields["split.time"] = self.time
         for asked, name in fields.items():
             if name is not None and name not in known:
                 given = f"there is no column {name[:80]!r}" if name else "no column is named"
@@ -98,6 +100,7 @@ class Cleaner:
         self.rules = Rules(spec.clean if spec.task == "tabular" else ())
         self.directory = directory
         self.table = spec.task == "tabular"
+        self.zones = times.Zones()
 
     def run(self) -> Cleaned:
         """Read and clean all."""
@@ -125,11 +128,12 @@ class Cleaner:
         return profiles.numeric()
 
     def _features(self, frame: pl.DataFrame) -> pl.DataFrame:
-        taken = {self.roles.target, self.roles.split, self.roles.group, ROW}
+        taken = {self.roles.target, self.roles.split, self.roles.group, self.roles.time, TIME, ROW}
         return frame.select(n for n in frame.columns if n not in taken and self.rules.declared(n) != "ignore")
 
     def _pass(self, numeric: frozenset[str]) -> Cleaned:
         self.ledger.restart()
+        self.zones = times.Zones()
         rmtree(self.directory, ignore_errors=True)
         (self.directory / "staging").mkdir(parents=True)
         profiles, staging, labels = Profiles(self.rules), Staging(self.directory / "staging"), Labels()
@@ -169,9 +173,12 @@ class Cleaner:
                 self.roles.check(list(known))
             self.ledger.read += len(frame) + len(batch.bad)
             self.ledger.bad(batch.bad)
-            for name in (self.roles.target, self.roles.text, self.roles.split, self.roles.group):
+            for name in (self.roles.target, self.roles.text, self.roles.split, self.roles.group, self.roles.time):
                 if name and name not in frame.columns:
                     frame = frame.with_columns(pl.lit(None, pl.String).alias(name))
+            if self.roles.time:
+                self.zones.add(frame[self.roles.time])
+                frame = frame.with_columns(times.microseconds(self.roles.time).alias(TIME))
             frame = self.ledger.screen(frame, ROW, frame.select(self._unusable()).to_series())
             if len(frame):
                 yield frame
@@ -189,6 +196,8 @@ class Cleaner:
             why = pl.when(~named).then(pl.lit("its split is none of train, val, test")).otherwise(why)
         if self.roles.group:
             why = pl.when(pl.col(self.roles.group).is_null()).then(pl.lit("its group is missing")).otherwise(why)
+        if self.roles.time:
+            why = pl.when(pl.col(TIME).is_null()).then(pl.lit("its time cannot be read")).otherwise(why)
         return why.alias("reason")
 
     def _text(self, frame: pl.DataFrame) -> TextsDone:
@@ -234,7 +243,9 @@ class Cleaner:
 
     def _kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         names = self._features(frame).columns if self.table else [self.roles.text or ""]
-        kept = frame.select(*names, *([self.roles.group] if self.roles.group else []), ROW)
+        kept = frame.select(
+            *names, *([self.roles.group] if self.roles.group else []), *([TIME] if self.roles.time else []), ROW
+        )
         if self.roles.split is None:
             return kept
         split = frame[self.roles.split].str.to_lowercase().replace_strict(SPLIT_NAMES, return_dtype=pl.UInt8)
@@ -243,7 +254,7 @@ class Cleaner:
     def _content(self, frame: pl.DataFrame) -> list[str]:
         if not self.table:
             return [self.roles.text or ""]
-        return self._features(frame).drop(LABEL, SPLIT, strict=False).columns
+        return self._features(frame).drop(LABEL, SPLIT, TIME, strict=False).columns
 
 
 def _where(mask: pl.Series, why: str) -> pl.Series:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from sextant_data_prep.buckets import Entries
-from sextant_data_prep.cleaning import SPLIT, Cleaned
+from sextant_data_prep.cleaning import SPLIT, TIME, Cleaned
+from sextant_data_prep.domain import times
 from sextant_data_prep.domain.assigning import (
     ALIKE,
     CONTRADICTION,
@@ -38,6 +40,8 @@ class Decision:
     duplicates: int
     totals: NDArray[np.int64]
     """Rows of each class that are left."""
+    time: dict[str, Any] | None = None
+    """Where rows are split by time: between which times, and whether they were in order."""
 
 
 def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> Decision:
@@ -55,7 +59,10 @@ def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> De
             labels += np.bincount(entries["label"], minlength=len(labels))
     totals = np.zeros_like(labels)
     totals[places] = labels
-    if cleaned.roles.split:
+    time = None
+    if cleaned.roles.time:
+        time = _by_time(spec, cleaned, fates)
+    elif cleaned.roles.split:
         _as_given(cleaned, fates)
     else:
         _by_shares(spec, cleaned, fates, Shares.of(totals, spec.split.val, spec.split.test), places)
@@ -67,7 +74,7 @@ def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> De
             few = f"{rows} rows are too few for three splits"
             given = f"no row is in the split {split!r}" if cleaned.roles.split else few
             raise InvalidInput(given, field="split", accepted="more rows")
-    return Decision(fates, duplicates, totals)
+    return Decision(fates, duplicates, totals, time)
 
 
 def _deduplicate(cleaned: Cleaned, fates: Fates, leave_out: bool, labels: int) -> tuple[int, NDArray[np.int64]]:
@@ -100,6 +107,16 @@ def _as_given(cleaned: Cleaned, fates: Fates) -> None:
     for first, frame in cleaned.staging.parts():
         part = fates[first : first + len(frame)]
         np.copyto(part, frame[SPLIT].to_numpy(), where=part == UNDECIDED)
+
+
+def _by_time(spec: PrepareSpec, cleaned: Cleaned, fates: Fates) -> dict[str, Any]:
+    """By time alone. The same content at two times is no leak: a sensor may say the same twice."""
+    moments = np.concatenate([np.empty(0, np.int64), *(frame[TIME].to_numpy() for _, frame in cleaned.staging.parts())])
+    left = np.flatnonzero((fates <= TEST) | (fates == UNDECIDED))
+    if not left.size:
+        return {}
+    fates[left], found = times.by_time(moments[left], spec.split.val, spec.split.test)
+    return found
 
 
 def _check_leaks(cleaned: Cleaned, fates: Fates) -> None:

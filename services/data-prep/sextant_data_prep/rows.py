@@ -61,6 +61,8 @@ def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: di
         "changed": dict(sorted(ledger.changed.items())),
         "duplicates": decision.duplicates,
     }
+    if decision.time is not None:
+        about["time"] = decision.time
     if leaking is not None:
         about["leaks"] = leaking
     whole = {**description, **about}

@@ -72,6 +72,7 @@ class Split(Accepted):
     test: float = Field(0.2, gt=0.0, lt=1.0)
     column: Text | None = Field(None, description="a column that says train, val or test; the shares do not count then")
     group: Text | None = Field(None, description="a column whose equal values go together, such as a customer's number")
+    time: Text | None = Field(None, description="a column of times: the first rows train, the last ones test")
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:
@@ -79,6 +80,8 @@ class Split(Accepted):
             raise ValueError("val and test together must leave rows to train on (their sum must be under 1)")
         if self.column is not None and self.column == self.group:
             raise ValueError("column and group must be different columns")
+        if self.time is not None and (self.column or self.group):
+            raise ValueError("time goes with neither column nor group")
         return self
 
 
@@ -105,10 +108,11 @@ class PrepareSpec(JobSpec):
                 raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
             if isinstance(step, Deduplicate) and step.near is not None and self.task == "tabular":
                 raise ValueError("clean: `near` is for texts; tables have exact duplicates alone")
-        if self.source.startswith("package://") and (self.clean or self.split.column or self.split.group):
-            raise ValueError("clean, split.column and split.group are for uploads")
-        if self.task == "image-classification" and (self.split.column or self.split.group):
-            raise ValueError("split.column and split.group are for tables and text")
+        by_column = self.split.column or self.split.group or self.split.time
+        if self.source.startswith("package://") and (self.clean or by_column):
+            raise ValueError("clean, split.column, split.group and split.time are for uploads")
+        if self.task == "image-classification" and by_column:
+            raise ValueError("split.column, split.group and split.time are for tables and text")
         return self
 
 

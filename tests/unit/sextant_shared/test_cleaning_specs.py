@@ -54,6 +54,7 @@ def test_a_step_that_cannot_be_is_refused_with_what_is_accepted(task: str, step:
     [
         ({"source": "package://sklearn/iris", "clean": [{"do": "leakage"}]}, "are for uploads"),
         ({"split": {"column": "part", "group": "part"}}, "must be different columns"),
+        ({"split": {"time": "when", "group": "who"}}, "time goes with neither"),
         ({"task": "image-classification", "split": {"group": "who"}}, "are for tables and text"),
     ],
 )
