@@ -7,12 +7,13 @@ from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from sextant_data_prep import archives, images, packages, report, rows, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
-from sextant_data_prep.ledger import BAD, REMOVED
+from sextant_data_prep.ledger import BAD, REMOVED, Ledger
 from sextant_data_prep.readers import BY_SUFFIX, plain
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import PrepareSpec
@@ -31,7 +32,7 @@ def prepare(bench: Workbench) -> Result:
     if spec.source.startswith("package://"):
         described = _of_samples(bench, spec, packages.read(spec.source, spec.task), about)
     elif spec.task == "image-classification":
-        described = _of_samples(bench, spec, images.read(_uploaded(bench, spec)), about)
+        described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean), about)
     else:
         described = _of_rows(bench, spec, _uploaded(bench, spec), about)
     bench.progress(1.0, "done", {"rows": sum(info["rows"] for info in described["splits"].values())})
@@ -73,9 +74,18 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: di
         "quarantined": {"rows": len(samples.quarantine.rows), "reasons": samples.quarantine.reasons},
         "duplicates": len(keys) - len(set(keys)),
     }
+    if spec.clean:
+        about |= {"removed": _note_removed(bench.out, samples), "flagged": dict(sorted(samples.flagged.items()))}
     described = writing.write(bench.out, samples, classes, labels, splits, about)
     (bench.out / report.NAME).write_text(report.render(described, Quality(samples.total)), encoding="utf-8")
     return described
+
+
+def _note_removed(out: Path, samples: Samples) -> dict[str, int]:
+    ledger = Ledger(out)
+    for row, step, reason in samples.removed:
+        ledger.note(pl.DataFrame({"row": [row], "reason": [reason]}), step)
+    return dict(sorted(ledger.removed.items()))
 
 
 def _uploaded(bench: Workbench, spec: PrepareSpec) -> Path:

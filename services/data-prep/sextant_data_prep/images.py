@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from sextant_data_prep.damage import Damaged, decoding
+from sextant_data_prep.domain import image_steps
+from sextant_data_prep.domain.image_steps import Judge
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
 from sextant_data_prep.domain.texts import fault
+from sextant_shared.contracts.cleaning import Step
 from sextant_shared.errors import InvalidInput
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -22,8 +25,8 @@ DEEP = ("I;16", "I;16L", "I;16B", "I")
 """Modes of grey images with 16 bits a pixel."""
 
 
-def read(root: Path) -> Samples:
-    """The samples of `root`/CLASS/IMAGE. The common size is the most frequent one, at most 256 pixels a side."""
+def read(root: Path, steps: Sequence[Step] = ()) -> Samples:
+    """The samples of `root`/CLASS/IMAGE. The size is that of a step, or the most frequent one, up to 256 a side."""
     files = sorted(path for path in root.rglob("*") if _is_image(path))
     if not files:
         raise InvalidInput(
@@ -33,12 +36,30 @@ def read(root: Path) -> Samples:
     images = list(_decoded(files, root, quarantine))
     if not images:
         quarantine.check(len(files), 0.0)
+    judge = Judge(list(steps))
+    removed: list[tuple[int, str, str]] = []
+    images = list(_kept(images, judge, removed))
+    if not images:
+        raise InvalidInput("the steps leave no image", field="clean", accepted="wider limits")
     mode = "RGB" if any(image.mode == "RGB" for _, image, _ in images) else "L"
-    size = _common_size([image for _, image, _ in images])
+    size = image_steps.size(list(steps)) or _common_size([image for _, image, _ in images])
     pixels = np.stack([_array(image, mode, size) for _, image, _ in images])
     ids = np.array([number for number, _, _ in images], np.int64)
     labels = [label for _, _, label in images]
-    return Samples([Feature("image", "uint8", pixels.shape[1:])], {"image": pixels}, labels, "class", ids, quarantine)
+    feature = Feature("image", "uint8", pixels.shape[1:])
+    columns = {"image": pixels}
+    return Samples([feature], columns, labels, "class", ids, quarantine, removed=removed, flagged=judge.flagged)
+
+
+def _kept(
+    images: list[tuple[int, Image.Image, str]], judge: Judge, removed: list[tuple[int, str, str]]
+) -> Iterator[tuple[int, Image.Image, str]]:
+    for number, image, label in images:
+        out = judge.leaves_out(image, label)
+        if out is None:
+            yield number, image, label
+        else:
+            removed.append((number, *out))
 
 
 def _is_image(path: Path) -> bool:

@@ -57,10 +57,12 @@ class Mask(Accepted):
 
 
 class Deduplicate(Accepted):
-    """Rows that stood there before are left out; with `near` also texts that are alike."""
+    """Rows that stood there before are left out; with `near` also texts and images that are alike."""
 
     do: Literal["deduplicate"]
-    near: float | None = Field(None, ge=0.5, lt=1.0, description="Jaccard similarity of 5-character shingles (texts)")
+    near: float | None = Field(
+        None, ge=0.5, lt=1.0, description="share that is alike, of shingles (texts) or bits (images)"
+    )
 
 
 class Types(Accepted):
@@ -120,9 +122,45 @@ class Leakage(Accepted):
     action: Literal["flag", "refuse"] = "flag"
 
 
+class Resize(Accepted):
+    """The size that images are brought to, in place of the most frequent one."""
+
+    do: Literal["resize"]
+    width: int = Field(ge=1, le=1024)
+    height: int = Field(ge=1, le=1024)
+
+
+class Exposure(Accepted):
+    """Images that are blurred, too dark or too bright: counted, or left out."""
+
+    do: Literal["exposure"]
+    min_sharpness: float = Field(0.0, ge=0.0, le=1e6, description="variance of the Laplacian of the grey image, 0-255")
+    min_brightness: float = Field(0.0, ge=0.0, le=1.0, description="mean of the grey image")
+    max_brightness: float = Field(1.0, ge=0.0, le=1.0)
+    action: Literal["flag", "remove"] = "flag"
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.max_brightness < self.min_brightness:
+            raise ValueError("max_brightness must not be under min_brightness")
+        return self
+
+
 Step = Annotated[
-    Unicode | Length | ScriptFilter | Mask | Deduplicate | Types | Missing | Categories | Bounds | Leakage,
+    Unicode
+    | Length
+    | ScriptFilter
+    | Mask
+    | Deduplicate
+    | Types
+    | Missing
+    | Categories
+    | Bounds
+    | Leakage
+    | Resize
+    | Exposure,
     Field(discriminator="do"),
 ]
 TEXT_STEPS = ("unicode", "length", "script", "mask", "deduplicate")
 TABLE_STEPS = ("types", "missing", "categories", "bounds", "deduplicate", "leakage")
+IMAGE_STEPS = ("resize", "exposure", "deduplicate")

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
-from sextant_shared.contracts.cleaning import TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
+from sextant_shared.contracts.cleaning import IMAGE_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
 Task = Literal["image-classification", "text-classification", "tabular"]
@@ -93,7 +93,7 @@ class PrepareSpec(JobSpec):
     task: Task
     target: Text | None = Field(None, description="the column that holds the label (tables and text)")
     text: Text | None = Field(None, description="the column that holds the text (text-classification)")
-    clean: list[Step] = Field(default=[], max_length=64, description="cleaning steps, in order (tables and text)")
+    clean: list[Step] = Field(default=[], max_length=64, description="cleaning steps, in order")
     split: Split = Split()
     seed: int = Field(0, ge=0, lt=2**31)
     max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="share of bad rows that fails the job")
@@ -101,13 +101,14 @@ class PrepareSpec(JobSpec):
 
     @model_validator(mode="after")
     def _has_steps_of_its_own_modality(self) -> Self:
-        known = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS}.get(self.task, ())
+        by_task = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS, "image-classification": IMAGE_STEPS}
+        known = by_task[self.task]
         for step in self.clean:
             if step.do not in known:
-                accepted = ", ".join(known) or "no steps"
+                accepted = ", ".join(known)
                 raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
             if isinstance(step, Deduplicate) and step.near is not None and self.task == "tabular":
-                raise ValueError("clean: `near` is for texts; tables have exact duplicates alone")
+                raise ValueError("clean: `near` is for texts and images; tables have exact duplicates alone")
         by_column = self.split.column or self.split.group or self.split.time
         if self.source.startswith("package://") and (self.clean or by_column):
             raise ValueError("clean, split.column, split.group and split.time are for uploads")

@@ -29,8 +29,8 @@ def test_steps_keep_their_order_and_settings() -> None:
     [
         ("tabular", {"do": "unicode"}, "'unicode' is no step for the task tabular; accepted: types, missing"),
         ("text-classification", {"do": "missing"}, "'missing' is no step for the task text-classification"),
-        ("image-classification", {"do": "mask"}, "accepted: no steps"),
-        ("tabular", {"do": "deduplicate", "near": 0.8}, "`near` is for texts"),
+        ("image-classification", {"do": "mask"}, "accepted: resize, exposure, deduplicate"),
+        ("tabular", {"do": "deduplicate", "near": 0.8}, "`near` is for texts and images"),
         ("tabular", {"do": "shuffle"}, "'unicode', 'length', 'script', 'mask', 'deduplicate'"),
         ("tabular", {"do": "missing", "policy": "constant"}, "`constant` needs a value"),
         ("tabular", {"do": "missing", "policy": "mean", "value": 1.0}, "no other takes one"),
@@ -38,6 +38,7 @@ def test_steps_keep_their_order_and_settings() -> None:
         ("tabular", {"do": "bounds", "column": "x", "min": 2, "max": 1}, "max must not be under min"),
         ("tabular", {"do": "missing", "policy": "guess"}, "'drop', 'mean', 'median'"),
         ("text-classification", {"do": "length", "min_words": 5, "max_words": 2}, "max_words must not be under"),
+        ("image-classification", {"do": "exposure", "min_brightness": 0.5, "max_brightness": 0.4}, "must not be under"),
         ("text-classification", {"do": "deduplicate", "near": 1.0}, "less than 1"),
         ("text-classification", {"do": "mask", "kinds": ["name"]}, "'email', 'phone', 'card', 'ip' or 'iban'"),
         ("text-classification", {"do": "mask", "kind": ["ip"]}, "Extra inputs are not permitted"),

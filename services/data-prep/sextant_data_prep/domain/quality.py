@@ -79,5 +79,7 @@ def _of_classes(described: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_leaks(described: dict[str, Any]) -> Iterator[str]:
+    for reason, count in described.get("flagged", {}).items():
+        yield f"{count} times: {reason}"
     for leak in described.get("leaks", []):
         yield f"{leak['column']} {leak['reason']}: a model that sees it learns nothing else"

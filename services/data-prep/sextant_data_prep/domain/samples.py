@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,15 @@ class Samples:
     quarantine: Quarantine
     classes: list[str] | None = None
     """The order of the classes where the source gives one; the sorted names otherwise."""
+    removed: list[tuple[int, str, str]] = field(default_factory=list)
+    """Rows that a step left out: number, step, reason."""
+    flagged: dict[str, int] = field(default_factory=dict)
+    """How many rows a step found fault with and left in, by reason."""
 
     @property
     def total(self) -> int:
         """Rows read, the bad ones included."""
-        return len(self.labels) + len(self.quarantine.rows)
+        return len(self.labels) + len(self.quarantine.rows) + len(self.removed)
 
 
 def encode_labels(samples: Samples) -> tuple[list[str], NDArray[np.int64]]:
