@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -32,6 +34,11 @@ def table(rows: int, bad: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.mark.timeout(120)
 def test_a_table_with_a_bad_row_is_trained_on_without_it(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "points.csv"
@@ -46,6 +53,32 @@ def test_a_table_with_a_bad_row_is_trained_on_without_it(stack: Stack, tmp_path:
     )
     metrics = (stack.client.wait(train, timeout=60).outputs or {})["metrics"]
     assert metrics["val_accuracy"] > 0.9
+
+
+def test_texts_are_cleaned_and_what_was_left_out_comes_with_the_version(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    rows = [f"please {verb} order {number},{verb}" for number in range(60) for verb in ("send", "cancel")]
+    odd = ["write to ann@example.org about a refund,send", "no,send", "please send order 7,send", "no label,"]
+    file.write_text("\n".join(["question,intent", *rows, *odd]) + "\n")
+    clean = [{"do": "mask"}, {"do": "length", "min_words": 2}, {"do": "deduplicate"}]
+    columns = {"text": "question", "target": "intent", "task": "text-classification"}
+    done = prepare(stack, file, name="questions", clean=clean, **columns)
+    assert done.state == "SUCCEEDED", done.error
+    outputs = done.outputs or {}
+    assert sum(outputs["rows"].values()) == 121
+    assert outputs["removed"] == {"deduplicate": 1, "length": 1}
+
+    stack.client.pull("questions", tmp_path / "pulled", kind="dataset")
+    texts: set[str] = set()
+    for path in (tmp_path / "pulled").glob("*.arrow"):
+        texts |= set(pa.ipc.open_file(pa.memory_map(str(path))).read_all()["text"].to_pylist())
+    assert "write to <EMAIL> about a refund" in texts
+    assert "step deduplicate" in (tmp_path / "pulled" / "report.html").read_text()
+    assert lines(tmp_path / "pulled" / "quarantine.jsonl") == [{"row": 125, "reason": "the label is missing"}]
+    assert lines(tmp_path / "pulled" / "removed.jsonl") == [
+        {"row": 123, "reason": "has under 2 words", "step": "length"},
+        {"row": 124, "reason": "stood there before", "step": "deduplicate"},
+    ]
 
 
 def test_too_many_bad_rows_fail_the_job_and_are_counted(stack: Stack, tmp_path: Path) -> None:

@@ -117,13 +117,17 @@ class Cleaner:
                     f"bounds: column {bound.column[:80]!r} is none of numbers", field="clean", accepted="such columns"
                 )
         self.ledger.check(self.spec.max_bad_share)
+        if not done.staging.rows:
+            raise InvalidInput("the steps leave no row", field="clean", accepted="wider limits")
+        if self.table and not any(profile.present for profile in done.profiles.columns.values()):
+            raise InvalidInput("there is no column to learn from beside the target", field="source")
         return done
 
     def _guess(self) -> frozenset[str]:
         profiles = Profiles(self.rules)
         for batch in self.reader((), self.rules.nulls):
             if len(batch.frame):
-                profiles.add(self._features(batch.frame))
+                profiles.add(self._features(batch.frame), len(batch.frame))
                 break
         return profiles.numeric()
 
@@ -226,7 +230,7 @@ class Cleaner:
             yield done.frame
 
     def _table(self, frame: pl.DataFrame, profiles: Profiles, numeric: frozenset[str]) -> pl.DataFrame:
-        features = profiles.add(self._features(frame))
+        features = profiles.add(self._features(frame), len(frame))
         frame = frame.with_columns(features)
         unfit = [_unfit(name, self.rules) for name in features.columns if name in numeric]
         if unfit:

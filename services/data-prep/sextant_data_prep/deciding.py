@@ -71,8 +71,10 @@ def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> De
     for number, split in enumerate(SPLITS):
         if not found[number]:
             rows = int(found[: TEST + 1].sum())
-            few = f"{rows} rows are too few for three splits"
-            given = f"no row is in the split {split!r}" if cleaned.roles.split else few
+            few = "have too few different times" if cleaned.roles.time else "are too few"
+            given = f"{rows} rows {few} for three splits"
+            if cleaned.roles.split:
+                given = f"no row is in the split {split!r}"
             raise InvalidInput(given, field="split", accepted="more rows")
     return Decision(fates, duplicates, totals, time)
 

@@ -23,7 +23,7 @@ OTHER = "(other)"
 
 
 def features(cleaned: Cleaned, fates: Fates) -> dict[str, pl.Expr]:
-    """By the feature's name how it is made of the staged columns. Raises InvalidInput where there is none."""
+    """By the feature's name how it is made of the staged columns."""
     made: dict[str, pl.Expr] = {}
     found = _fills(cleaned, fates)
     for name, profile in cleaned.profiles.columns.items():
@@ -37,8 +37,6 @@ def features(cleaned: Cleaned, fates: Fates) -> dict[str, pl.Expr]:
         step = cleaned.profiles.rules.missing(name)
         if step and step.flag:
             made[_free(f"{name}=missing", made)] = pl.col(name).is_null().cast(pl.Float32)
-    if not made:
-        raise InvalidInput("there is no column to learn from beside the target", field="source")
     return {name: expression.alias(name) for name, expression in made.items()}
 
 

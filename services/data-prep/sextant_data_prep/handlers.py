@@ -13,7 +13,7 @@ from sextant_data_prep import archives, images, packages, report, rows, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
-from sextant_data_prep.ledger import BAD, REMOVED, Ledger
+from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers import BY_SUFFIX, plain
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import PrepareSpec
@@ -36,7 +36,7 @@ def prepare(bench: Workbench) -> Result:
     else:
         described = _of_rows(bench, spec, _uploaded(bench, spec), about)
     bench.progress(1.0, "done", {"rows": sum(info["rows"] for info in described["splits"].values())})
-    files = sorted(path.name for path in bench.out.iterdir() if path.name not in (BAD, REMOVED, report.NAME))
+    files = sorted(path.name for path in bench.out.iterdir())
     counts = {split: info["rows"] for split, info in described["splits"].items()}
     outputs = {"rows": counts, "quarantined": described["quarantined"]}
     if described.get("removed"):

@@ -108,6 +108,44 @@ def test_rows_of_another_schema_are_judged_by_the_columns_that_they_have(make_be
     assert reasons == {"is no flat JSON object": 1, "x is no finite number": 1}
 
 
+@pytest.mark.parametrize("name", ["*", "^.*$", "^x$"])
+def test_a_column_name_that_would_be_taken_for_a_pattern_is_refused(
+    make_bench: MakeBench, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "data.csv").write_text("\n".join([f"x,{name},y", *(f"{n},{n},{'ab'[n % 2]}" for n in range(60))]))
+    objects = [{"x": n, name: "word", "y": "ab"[n % 2]} for n in range(60)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(each) + "\n" for each in objects))
+    pq.write_table(pa.Table.from_pylist(objects), tmp_path / "data.parquet")
+    for suffix in ("csv", "jsonl", "parquet"):
+        error = refused(make_bench, tmp_path / f"data.{suffix}")
+        assert error.message == f"the name of column {name!r} is a pattern"
+
+
+def test_a_first_block_without_the_features_does_no_harm(make_bench: MakeBench, tmp_path: Path) -> None:
+    early = [{"y": "ab"[n % 2]} for n in range(30_000)]
+    late = [{"y": "ab"[n % 2], "x": n} for n in range(30_000)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(each) + "\n" for each in [*early, *late]))
+    clean = [{"do": "missing", "policy": "mean"}]
+    outputs = prepare(make_bench(tmp_path / "data.jsonl", task="tabular", target="y", clean=clean)).outputs
+    assert (sum(outputs["rows"].values()), outputs["quarantined"]["rows"]) == (60_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("clean", "message"),
+    [
+        ([{"do": "types", "columns": {"x": "ignore"}}], "there is no column to learn from beside the target"),
+        ([{"do": "bounds", "column": "x", "min": 1000}], "the steps leave no row"),
+    ],
+)
+def test_steps_that_leave_nothing_are_what_the_error_is_about(
+    make_bench: MakeBench, tmp_path: Path, clean: list[dict[str, object]], message: str
+) -> None:
+    (tmp_path / "data.csv").write_bytes(CSV)
+    with pytest.raises(InvalidInput) as caught:
+        prepare(make_bench(tmp_path / "data.csv", task="tabular", target="y", clean=clean))
+    assert caught.value.message == message
+
+
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_parquet_file_without_rows_or_labels_is_refused(make_bench: MakeBench, tmp_path: Path, rows: int) -> None:
     table = pa.table({"x": pa.array([1.0] * rows, pa.float64()), "y": pa.array([float("nan")] * rows, pa.float64())})

@@ -55,7 +55,8 @@ def test_a_table_becomes_a_registered_version_with_exact_shares(make_bench: Make
     assert result.outputs["rows"] == {"train": 70, "val": 10, "test": 20}
     (registered,) = result.registers
     assert (registered.type, registered.name, registered.output) == ("dataset", "flowers", "dataset")
-    assert sorted(registered.files) == ["dataset.json", "test-00000.arrow", "train-00000.arrow", "val-00000.arrow"]
+    arrow = ["test-00000.arrow", "train-00000.arrow", "val-00000.arrow"]
+    assert sorted(registered.files) == ["dataset.json", "report.html", *arrow]
     assert registered.meta == json.loads((bench.out / "dataset.json").read_text())
 
 
@@ -65,6 +66,7 @@ def test_every_good_row_is_in_one_split_and_one_only(make_bench: MakeBench, tmp_
     found = [row["id"] for split in ("train", "val", "test") for row in rows_of(bench, split)]
     assert sorted(found) == list(range(2, 101))
     assert result.outputs["quarantined"] == {"rows": 1, "reasons": {"does not have 3 columns": 1}}
+    assert "quarantine.jsonl" in result.registers[0].files
     quarantined = json.loads((bench.out / "quarantine.jsonl").read_text())
     assert quarantined == {"row": 101, "reason": "does not have 3 columns"}
 

@@ -41,13 +41,16 @@ def test_values_of_every_flat_type_become_texts_or_numbers(tmp_path: Path) -> No
             "yes": [True, False],
             "day": [dt.date(2024, 2, 29), None],
             "word": pa.array(["a", ""]).dictionary_encode(),
+            "code": pa.array(["7", "x"]).dictionary_encode(),
         }
     )
-    read = whole(partial(parquet.read, parquet_file(tmp_path, table)), numeric=["real", "price", "yes"]).frame
-    first, second = read.select(pl.exclude("yes")).to_dicts()
+    numeric = ["real", "price", "yes", "code"]
+    read = whole(partial(parquet.read, parquet_file(tmp_path, table)), numeric=numeric).frame
+    first, second = read.select(pl.exclude("yes", "code")).to_dicts()
     assert first == {"whole": "1", "real": 1.0, "price": 1.5, "day": "2024-02-29", "word": "a", ROW: 1}
     assert second == {"whole": None, "real": 2.5, "price": None, "day": None, "word": None, ROW: 2}
     assert read["yes"].is_nan().all()
+    assert read["code"].is_nan().to_list() == [False, True]
 
 
 def test_rows_are_numbered_through_all_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +68,13 @@ def test_a_row_with_nul_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "kind"), [(pa.array([[1]]), "list"), (pa.array([{"a": 1}]), "struct"), (pa.array([b"x"]), "binary")]
+    ("column", "kind"),
+    [
+        (pa.array([[1]]), "list"),
+        (pa.array([{"a": 1}]), "struct"),
+        (pa.array([b"x"]), "binary"),
+        (pa.array([dt.timedelta(1)]), "duration"),
+    ],
 )
 def test_a_column_that_is_not_flat_is_named_with_its_type(tmp_path: Path, column: pa.Array, kind: str) -> None:
     path = parquet_file(tmp_path, pa.table({"odd": column}))

@@ -83,6 +83,12 @@ def test_a_time_that_cannot_be_read_is_a_bad_row(make_bench: MakeBench, tmp_path
     assert prepare(bench).outputs["quarantined"]["reasons"] == {"its time cannot be read": 1}
 
 
+def test_one_time_alone_cannot_be_split(make_bench: MakeBench, tmp_path: Path) -> None:
+    path = table(tmp_path / "data.csv", ["2024-01-01"] * 40)
+    with pytest.raises(InvalidInput, match="40 rows have too few different times for three splits"):
+        prepare(make_bench(path, task="tabular", target="y", split={"time": "when"}))
+
+
 def test_times_with_and_without_a_zone_are_refused(make_bench: MakeBench, tmp_path: Path) -> None:
     path = table(tmp_path / "data.csv", ["2024-01-01T00:00:00", "2024-01-01T00:00:00+02:00"] * 20)
     with pytest.raises(InvalidInput, match="some times have a zone") as caught:

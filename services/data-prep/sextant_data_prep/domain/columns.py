@@ -78,12 +78,14 @@ class Profiles:
         self.rows = 0
         self.columns: dict[str, Profile] = {}
 
-    def add(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def add(self, frame: pl.DataFrame, rows: int) -> pl.DataFrame:
         """Look at the columns of a frame: texts, or numbers where NaN stands for what is none.
 
-        The frame with the codes of words in their place.
+        The frame with the codes of words in their place. A frame without columns does not know its `rows`.
         """
-        self.rows += len(frame)
+        self.rows += rows
+        if not frame.columns:
+            return frame
         words = [name for name, dtype in frame.schema.items() if dtype == pl.String]
         counts = frame.select(pl.all().count()).row(0)
         numbers = dict(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import polars as pl
 
+from sextant_data_prep.domain.texts import fault
 from sextant_shared.errors import InvalidInput
 
 MAX_COLUMNS = 10_000
@@ -34,12 +35,16 @@ class Reader(Protocol):
         ...
 
 
-def limit(columns: int) -> None:
-    """Raise InvalidInput for more columns than are accepted."""
-    if columns > MAX_COLUMNS:
-        raise InvalidInput(
-            f"{columns} columns; at most {MAX_COLUMNS} are accepted", field="source", accepted=f"{MAX_COLUMNS} columns"
-        )
+def check(names: Collection[str]) -> None:
+    """Raise InvalidInput for more columns than are accepted, and for a name that cannot be one."""
+    if len(names) > MAX_COLUMNS:
+        given = f"{len(names)} columns; at most {MAX_COLUMNS} are accepted"
+        raise InvalidInput(given, field="source", accepted=f"{MAX_COLUMNS} columns")
+    for name in names:
+        # polars takes these for patterns, even where a column is asked for its own values.
+        is_pattern = name == "*" or (name.startswith("^") and name.endswith("$"))
+        if why := "is a pattern" if is_pattern else fault(name):
+            raise InvalidInput(f"the name of column {name[:80]!r} {why}", field="source", accepted="plain names")
 
 
 def typed(frame: pl.DataFrame, numeric: Collection[str], nulls: Collection[str]) -> pl.DataFrame:

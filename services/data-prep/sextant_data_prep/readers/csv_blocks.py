@@ -14,7 +14,7 @@ import polars as pl
 
 from sextant_data_prep.domain.texts import fault
 from sextant_data_prep.readers import blocks, lines
-from sextant_data_prep.readers.batch import MAX_COLUMNS, ROW, Batch, limit, typed
+from sextant_data_prep.readers.batch import MAX_COLUMNS, ROW, Batch, check, typed
 from sextant_data_prep.readers.blocks import COMMA, NEWLINE, QUOTE, Bytes, Parsed, Places, places
 from sextant_shared.errors import InvalidInput
 
@@ -47,7 +47,7 @@ def _header(stream: IO[bytes]) -> tuple[list[str], bytes, int]:
         raise _no_header(f"is longer than {blocks.BLOCK} bytes")
     if isinstance(found.fields, str):
         raise _no_header(found.fields)
-    limit(len(found.fields))
+    check(found.fields)
     names = [name or f"column_{number}" for number, name in enumerate(found.fields, 1)]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from sextant_data_prep.readers import blocks, lines
-from sextant_data_prep.readers.batch import ROW, Batch, limit, typed
+from sextant_data_prep.readers.batch import ROW, Batch, check, typed
 from sextant_data_prep.readers.blocks import NEWLINE, Parsed, places
 from sextant_data_prep.readers.csv_blocks import BOM
 from sextant_shared.errors import InvalidInput
@@ -32,7 +32,7 @@ def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
         head = stream.read(len(BOM)).removeprefix(BOM)
         for batch in blocks.parsed(stream, head, 1, parse):
             names.update(batch.frame.columns)
-            limit(len(names - {ROW}))
+            check(names - {ROW})
             objects += batch.frame.height
             yield batch
     if not objects:
@@ -47,6 +47,7 @@ def _fast(data: bytes, line: int) -> Parsed | None:
         frame = pl.read_ndjson(data, infer_schema_length=None)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
+    check(frame.columns)
     ends = places(buffer, NEWLINE)
     filled = np.flatnonzero(np.diff(ends, prepend=-1) > 2)
     tail = data[int(ends[-1]) + 1 if ends.size else 0 :]
@@ -78,6 +79,6 @@ def _slow(data: bytes, line: int) -> Parsed:
             rows.append(row)
             numbers.append(number)
     schema = dict.fromkeys((name for row in rows for name in row), pl.String)
-    limit(len(schema))
+    check(schema)
     frame = pl.DataFrame(rows, schema=schema).with_columns(pl.Series(ROW, numbers, pl.Int64))
     return Parsed(Batch(frame, bad), len(data), len(split))

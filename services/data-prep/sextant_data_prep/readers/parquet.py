@@ -10,19 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sextant_data_prep.damage import Damaged, decoding
-from sextant_data_prep.domain.texts import fault
-from sextant_data_prep.readers.batch import ROW, Batch, limit, typed
+from sextant_data_prep.readers.batch import ROW, Batch, check, typed
 from sextant_shared.errors import InvalidInput
 
 ROWS = 65_536
 MAX_GROUP = 4 * 2**30
 """Bytes that a row group may have when unpacked: a page is unpacked whole, whatever the batch."""
 BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+REFUSED = (*BINARY, pa.types.is_nested, pa.types.is_duration)
 ACCEPTED = "columns of numbers, texts, true and false, dates and times"
 
 
 def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ()) -> Iterator[Batch]:
-    """The rows of a file, numbered from 1. Raises InvalidInput for a damaged one, and nested or binary columns."""
+    """The rows of a file, numbered from 1. Raises InvalidInput for a damaged one, and columns of other types."""
     try:
         with decoding(pa.ArrowException), pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check(file)
@@ -34,13 +34,11 @@ def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
 
 def _check(file: pq.ParquetFile) -> None:
     schema = file.schema_arrow
-    limit(len(schema))
-    for column in schema:
-        if why := fault(column.name):
-            raise InvalidInput(f"the name of column {column.name[:80]!r} {why}", field="source", accepted="plain names")
-        if pa.types.is_nested(column.type) or any(binary(column.type) for binary in BINARY):
+    check(schema.names)
+    for field in schema:
+        if any(refused(field.type) for refused in REFUSED):
             raise InvalidInput(
-                f"column {column.name[:80]!r} is of type {str(column.type)[:80]}", field="source", accepted=ACCEPTED
+                f"column {field.name[:80]!r} is of type {str(field.type)[:80]}", field="source", accepted=ACCEPTED
             )
     if len(set(schema.names)) != len(schema):
         raise InvalidInput("two columns have the same name", field="source", accepted="unique names")
@@ -57,6 +55,7 @@ def _batches(file: pq.ParquetFile, numeric: Collection[str], nulls: Collection[s
     first = 1
     for part in file.iter_batches(batch_size=ROWS, use_threads=True):
         frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([part])))
+        frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
         bad, frame = _without_nul(frame.with_columns(pl.int_range(first, first + len(frame), eager=True).alias(ROW)))
         yield Batch(typed(frame, numeric, nulls), bad)
         first += part.num_rows
@@ -64,9 +63,9 @@ def _batches(file: pq.ParquetFile, numeric: Collection[str], nulls: Collection[s
 
 def _without_nul(frame: pl.DataFrame) -> tuple[list[tuple[int, str]], pl.DataFrame]:
     """Take out the rows with NUL, which no database takes."""
-    words = [name for name, dtype in frame.schema.items() if dtype in (pl.String, pl.Categorical)]
+    words = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     if not words:
         return [], frame
-    holds = [pl.col(name).cast(pl.String).str.contains("\0", literal=True).fill_null(value=False) for name in words]
+    holds = [pl.col(name).str.contains("\0", literal=True).fill_null(value=False) for name in words]
     nul = frame.select(pl.any_horizontal(holds)).to_series()
     return [(row, "holds NUL") for row in frame[ROW].filter(nul)], frame.filter(~nul)
