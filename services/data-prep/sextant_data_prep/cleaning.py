@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +17,18 @@ from sextant_data_prep.buckets import Buckets
 from sextant_data_prep.domain import text_steps, times
 from sextant_data_prep.domain.columns import Profiles, Rules
 from sextant_data_prep.domain.keys import row_keys
+from sextant_data_prep.domain.splitting import NAMES
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers import plain
 from sextant_data_prep.readers.ahead import ahead, mapped
 from sextant_data_prep.readers.batch import ROW, Reader
+from sextant_data_prep.readers.several import FILE_SPLIT
+from sextant_data_prep.sources import Source
 from sextant_data_prep.staging import LABEL, Labels, Staging
 from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
-SPLIT_NAMES = {"train": 0, "val": 1, "validation": 1, "valid": 1, "dev": 1, "test": 2}
 SPLIT, TIME = "\0split", "\0time"
 TEXTS = 16_384
 """Texts that a thread works on at a time."""
@@ -43,12 +45,13 @@ class Roles:
     time: str | None = None
 
     @classmethod
-    def of(cls, spec: PrepareSpec, folder: bool) -> Roles:
-        """As the spec has them; a folder of texts has its own names for them."""
-        if folder:
+    def of(cls, spec: PrepareSpec, source: Source) -> Roles:
+        """As the spec has them, before what files say of their split; documents have their own names for them."""
+        if source.documents:
             return cls(plain.LABEL, plain.TEXT, None, None)
         text = (spec.text or "") if spec.task == "text-classification" else None
-        return cls(spec.target or "", text, spec.split.column, spec.split.group, spec.split.time)
+        split = spec.split.column or (FILE_SPLIT if source.splits and not spec.split.time else None)
+        return cls(spec.target or "", text, split, spec.split.group, spec.split.time)
 
     def check(self, known: list[str]) -> None:
         """Raise InvalidInput for a column that there is not."""
@@ -57,7 +60,7 @@ class Roles:
         for asked, name in fields.items():
             if name is not None and name not in known:
                 given = f"there is no column {name[:80]!r}" if name else "no column is named"
-                raise InvalidInput(given, field=asked, accepted=", ".join(column[:80] for column in known[:30]))
+                raise InvalidInput(given, field=asked, accepted=_listed(known))
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ class Cleaner:
         return profiles.numeric()
 
     def _features(self, frame: pl.DataFrame) -> pl.DataFrame:
-        taken = {self.roles.target, self.roles.split, self.roles.group, self.roles.time, TIME, ROW}
+        taken = {self.roles.target, self.roles.split, self.roles.group, self.roles.time, TIME, FILE_SPLIT, ROW}
         return frame.select(n for n in frame.columns if n not in taken and self.rules.declared(n) != "ignore")
 
     def _pass(self, numeric: frozenset[str]) -> Cleaned:
@@ -188,15 +191,14 @@ class Cleaner:
                 yield frame
         self.roles.check(list(known))
         for name in self.rules.named() - set(known):
-            accepted = ", ".join(column[:80] for column in list(known)[:30])
-            raise InvalidInput(f"a step names the column {name[:80]!r}", field="clean", accepted=accepted)
+            raise InvalidInput(f"a step names the column {name[:80]!r}", field="clean", accepted=_listed(known))
 
     def _unusable(self) -> pl.Expr:
         label = pl.col(self.roles.target)
         why: pl.Expr = pl.when(label.is_in(["nan", "NaN", "NAN"])).then(pl.lit("the label is NaN"))
         why = pl.when(label.is_null()).then(pl.lit("the label is missing")).otherwise(why)
         if self.roles.split:
-            named = pl.col(self.roles.split).str.to_lowercase().is_in(list(SPLIT_NAMES)).fill_null(value=False)
+            named = pl.col(self.roles.split).str.to_lowercase().is_in(list(NAMES)).fill_null(value=False)
             why = pl.when(~named).then(pl.lit("its split is none of train, val, test")).otherwise(why)
         if self.roles.group:
             why = pl.when(pl.col(self.roles.group).is_null()).then(pl.lit("its group is missing")).otherwise(why)
@@ -252,13 +254,17 @@ class Cleaner:
         )
         if self.roles.split is None:
             return kept
-        split = frame[self.roles.split].str.to_lowercase().replace_strict(SPLIT_NAMES, return_dtype=pl.UInt8)
+        split = frame[self.roles.split].str.to_lowercase().replace_strict(NAMES, return_dtype=pl.UInt8)
         return kept.with_columns(split.alias(SPLIT))
 
     def _content(self, frame: pl.DataFrame) -> list[str]:
         if not self.table:
             return [self.roles.text or ""]
         return self._features(frame).drop(LABEL, SPLIT, TIME, strict=False).columns
+
+
+def _listed(known: Iterable[str]) -> str:
+    return ", ".join([name[:80] for name in known if name != FILE_SPLIT][:30])
 
 
 def _where(mask: pl.Series, why: str) -> pl.Series:

@@ -18,6 +18,8 @@ from sextant_data_prep.domain.assigning import (
     CONTRADICTION,
     DUPLICATE,
     TEST,
+    TRAIN,
+    VAL,
     Shares,
     group_starts,
     repeated,
@@ -64,13 +66,14 @@ def decide(spec: PrepareSpec, cleaned: Cleaned, places: NDArray[np.int64]) -> De
         time = _by_time(spec, cleaned, fates)
     elif cleaned.roles.split:
         _as_given(cleaned, fates)
+        _hold_out(spec, cleaned, fates, places)
     else:
         _by_shares(spec, cleaned, fates, Shares.of(totals, spec.split.val, spec.split.test), places)
     _check_leaks(cleaned, fates)
-    found = np.bincount(fates, minlength=TEST + 1)
+    found = [int(np.count_nonzero(fates == number)) for number in range(len(SPLITS))]
     for number, split in enumerate(SPLITS):
         if not found[number]:
-            rows = int(found[: TEST + 1].sum())
+            rows = sum(found)
             few = "have too few different times" if cleaned.roles.time else "are too few"
             given = f"{rows} rows {few} for three splits"
             if cleaned.roles.split:
@@ -111,13 +114,28 @@ def _as_given(cleaned: Cleaned, fates: Fates) -> None:
         np.copyto(part, frame[SPLIT].to_numpy(), where=part == UNDECIDED)
 
 
+def _hold_out(spec: PrepareSpec, cleaned: Cleaned, fates: Fates, places: NDArray[np.int64]) -> None:
+    """Where no row is given to validation: its share of the training rows, as a model could not be chosen without."""
+    if (fates == VAL).any():
+        return
+    totals = np.zeros(len(places), np.int64)
+    for entries in cleaned.content.parts():
+        train = fates[entries["row"]] == TRAIN
+        totals += np.bincount(places[entries["label"][train]], minlength=len(totals))
+    shares = Shares.of(totals, spec.split.val, 0.0)
+    for part in (cleaned.groups or cleaned.content).parts():
+        entries = part[fates[part["row"]] == TRAIN]
+        fates[entries["row"]] = shares.assign(entries["key"], places[entries["label"]])
+
+
 def _by_time(spec: PrepareSpec, cleaned: Cleaned, fates: Fates) -> dict[str, Any]:
     """By time alone. The same content at two times is no leak: a sensor may say the same twice."""
     moments = np.concatenate([np.empty(0, np.int64), *(frame[TIME].to_numpy() for _, frame in cleaned.staging.parts())])
-    left = np.flatnonzero((fates <= TEST) | (fates == UNDECIDED))
-    if not left.size:
+    left = (fates <= TEST) | (fates == UNDECIDED)
+    if not left.any():
         return {}
-    fates[left], found = times.by_time(moments[left], spec.split.val, spec.split.test)
+    moments = moments[left]
+    fates[left], found = times.by_time(moments, spec.split.val, spec.split.test)
     return found
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sextant_data_prep import archives, images, packages, report, rows, writing
+from sextant_data_prep import archives, images, packages, report, rows, sources, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
 from sextant_data_prep.ledger import Ledger
-from sextant_data_prep.readers import BY_SUFFIX, plain
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
@@ -50,7 +49,7 @@ def prepare(bench: Workbench) -> Result:
 def _of_rows(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, Any]) -> dict[str, Any]:
     scratch = bench.directory / SCRATCH
     try:
-        source = _single_source(path, spec.task)
+        source = sources.of(path, spec.task)
         made = rows.prepare(spec, source, bench.out, scratch, about, bench.progress)
     finally:
         rmtree(scratch, ignore_errors=True)
@@ -100,15 +99,3 @@ def _uploaded(bench: Workbench, spec: PrepareSpec) -> Path:
     if not path.exists():
         raise InvalidInput(f"the upload holds no {inside[:80]!r}", field="source")
     return path
-
-
-def _single_source(path: Path, task: str) -> Path:
-    """The one table of an upload; for texts also a folder of documents, where there is no table."""
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
-    fitting = [p for p in found if p.suffix.lower() in BY_SUFFIX]
-    if not fitting and task == "text-classification" and path.is_dir() and plain.documents(path):
-        return path
-    if len(fitting) != 1:
-        accepted = f"one file with {', '.join(BY_SUFFIX)}, or upload://ID/PATH"
-        raise InvalidInput(f"the upload holds {len(fitting)} tables", field="source", accepted=accepted)
-    return fitting[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from sextant_data_prep import listing
 from sextant_data_prep.damage import Damaged, decoding
 from sextant_data_prep.domain import image_steps
 from sextant_data_prep.domain.image_steps import Judge
@@ -27,7 +28,7 @@ DEEP = ("I;16", "I;16L", "I;16B", "I")
 
 def read(root: Path, steps: Sequence[Step] = ()) -> Samples:
     """The samples of `root`/CLASS/IMAGE. The size is that of a step, or the most frequent one, up to 256 a side."""
-    files = sorted(path for path in root.rglob("*") if _is_image(path))
+    files = [path for path in listing.files(root) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise InvalidInput(
             "the folder holds no image", field="source", accepted=f"CLASS/FILE with {', '.join(SUFFIXES)}"
@@ -60,10 +61,6 @@ def _kept(
             yield number, image, label
         else:
             removed.append((number, *out))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink()
 
 
 def _decoded(files: list[Path], root: Path, quarantine: Quarantine) -> Iterator[tuple[int, Image.Image, str]]:

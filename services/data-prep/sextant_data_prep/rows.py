@@ -21,9 +21,9 @@ from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.splitting import SPLITS
 from sextant_data_prep.figures import TEXT, Sampler, TableFigures, TextLengths
 from sextant_data_prep.ledger import Ledger
-from sextant_data_prep.readers import reader
 from sextant_data_prep.readers.batch import ROW
 from sextant_data_prep.sinks import SplitWriter
+from sextant_data_prep.sources import Source
 from sextant_data_prep.staging import LABEL
 from sextant_data_prep.writing import FORMAT
 from sextant_shared.contracts.specs import PrepareSpec
@@ -40,11 +40,11 @@ class Prepared:
     quality: Quality
 
 
-def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: dict[str, Any], say: Say) -> Prepared:
-    """Write the dataset version of `source`, a file or a folder, under `out`. `scratch` is removed by the caller."""
-    roles = Roles.of(spec, source.is_dir())
+def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: dict[str, Any], say: Say) -> Prepared:
+    """Write the dataset version of `source` under `out`. `scratch` is removed by the caller."""
+    roles = Roles.of(spec, source)
     ledger = Ledger(out)
-    cleaned = Cleaner(spec, reader(source), roles, ledger, scratch).run()
+    cleaned = Cleaner(spec, source.read, roles, ledger, scratch).run()
     say(0.5, "splitting", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
     classes, places = cleaned.labels.classes()
     decision = deciding.decide(spec, cleaned, places)
@@ -61,6 +61,8 @@ def prepare(spec: PrepareSpec, source: Path, out: Path, scratch: Path, about: di
         "changed": dict(sorted(ledger.changed.items())),
         "duplicates": decision.duplicates,
     }
+    if source.before:
+        about["files"] = dict(source.before)
     if decision.time is not None:
         about["time"] = decision.time
     if leaking is not None:

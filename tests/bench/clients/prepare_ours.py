@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sextant_data_prep import rows
+from sextant_data_prep import rows, sources
 from sextant_shared.contracts.specs import PrepareSpec
 
 STEPS: dict[str, list[dict[str, Any]]] = {
@@ -35,9 +35,8 @@ def main(kind: str, path: Path, out: Path) -> None:
     given = {"source": "upload://u", "task": TASKS[kind], "target": "label", "text": text, "clean": STEPS[kind]}
     (out / "out").mkdir()
     began = time.perf_counter()
-    made = rows.prepare(
-        PrepareSpec.model_validate(given), path, out / "out", out / "scratch", {}, lambda *_: None
-    ).described
+    spec, source = PrepareSpec.model_validate(given), sources.of(path, TASKS[kind])
+    made = rows.prepare(spec, source, out / "out", out / "scratch", {}, lambda *_: None).described
     seconds = time.perf_counter() - began
     left = sum(split["rows"] for split in made["splits"].values())
     json.dump({"seconds": seconds, "peak_mb": peak_mb(), "rows": left}, sys.stdout)

@@ -126,7 +126,7 @@ def test_one_file_of_an_upload_can_be_chosen(make_bench: MakeBench, tmp_path: Pa
         packed.write(table(tmp_path), "in/a.csv")
         packed.writestr("in/b.csv", "x,y\n")
     upload = tmp_path / "two.zip"
-    with pytest.raises(InvalidInput, match="holds 2 tables"):
+    with pytest.raises(InvalidInput, match="do not have the same columns: 'z'"):
         prepare(make_bench(upload, task="tabular", target="y"))
     chosen = make_bench(upload, task="tabular", target="y", source="upload://u/in/a.csv")
     assert prepare(chosen).outputs["rows"]["train"] == 70

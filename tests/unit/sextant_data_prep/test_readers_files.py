@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sextant_data_prep.readers import parquet, plain, reader
+from sextant_data_prep.readers import columnar, parquet, plain, reader
 from sextant_data_prep.readers.batch import ROW, Batch, Reader
 from sextant_shared.errors import InvalidInput
 
@@ -54,7 +54,7 @@ def test_values_of_every_flat_type_become_texts_or_numbers(tmp_path: Path) -> No
 
 
 def test_rows_are_numbered_through_all_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROWS", 7)
+    monkeypatch.setattr(columnar, "ROWS", 7)
     path = parquet_file(tmp_path, pa.table({"x": list(range(50))}), row_group_size=20)
     read = whole(partial(parquet.read, path), numeric=["x"]).frame
     assert read["x"].to_list() == list(range(50))
@@ -139,4 +139,4 @@ def test_a_folder_without_texts_and_a_file_of_another_kind_are_refused(tmp_path:
         list(reader(tmp_path)())
     with pytest.raises(InvalidInput, match=r"no reader for 'a\.xlsx'") as caught:
         reader(tmp_path / "a.xlsx")
-    assert caught.value.accepted == ".csv, .jsonl, .ndjson, .parquet"
+    assert caught.value.accepted == ".csv, .jsonl, .ndjson, .parquet, .arrow"

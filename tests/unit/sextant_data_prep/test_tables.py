@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sextant_data_prep import encoding
+from sextant_data_prep import encoding, sources
 from sextant_data_prep.cleaning import Cleaner, Roles
 from sextant_data_prep.domain import columns
 from sextant_data_prep.ledger import BAD, Ledger
-from sextant_data_prep.readers import batch, reader
+from sextant_data_prep.readers import batch
 from sextant_data_prep.readers.batch import ROW
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
@@ -45,8 +45,9 @@ def read(path: Path, task: str, target: str | None, text: str | None = None, **s
     """The samples of a file."""
     given = {"source": "upload://u", "task": task, "target": target, "text": text, "max_bad_share": 1.0, **spec}
     order = PrepareSpec.model_validate(given)
-    ledger, roles = Ledger(path.parent), Roles.of(order, folder=False)
-    cleaned = Cleaner(order, reader(path), roles, ledger, path.parent / "scratch").run()
+    source = sources.of(path, task)
+    ledger, roles = Ledger(path.parent), Roles.of(order, source)
+    cleaned = Cleaner(order, source.read, roles, ledger, path.parent / "scratch").run()
     fates = np.zeros(cleaned.staging.rows, np.uint8)
     made = {"text": pl.col(text).alias("text")} if text else encoding.features(cleaned, fates)
     staged = pl.concat([part for _, part in cleaned.staging.parts()], how="diagonal")

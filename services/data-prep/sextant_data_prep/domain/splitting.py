@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import PurePath
 
 SPLITS = ("train", "val", "test")
+NAMES = {"train": 0, "val": 1, "validation": 1, "valid": 1, "dev": 1, "test": 2}
+"""What data call the splits, with their places in SPLITS."""
+
+
+def of_path(path: PurePath) -> str | None:
+    """The split that a file's name says, or else a folder's, the nearest first. None where it says none, or several."""
+    for name in (path.stem, *reversed(path.parent.parts)):
+        found = {NAMES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in NAMES}
+        if found:
+            return SPLITS[found.pop()] if len(found) == 1 else None
+    return None
 
 
 def content_key(content: bytes, seed: int) -> bytes:

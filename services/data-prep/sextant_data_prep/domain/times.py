@@ -56,6 +56,8 @@ def by_time(times: NDArray[np.int64], val: float, test: float) -> tuple[NDArray[
     held, last = round(len(times) * val), round(len(times) * test)
     order = np.sort(times)
     from_val, from_test = (int(order[max(0, len(order) - n)]) if n else int(order[-1]) + 1 for n in (held + last, last))
-    splits = np.where(times < from_val, TRAIN, np.where(times < from_test, VAL, TEST)).astype(np.uint8)
-    found = {"validation_from_us": from_val, "test_from_us": from_test}
-    return splits, {**found, "out_of_order": int((np.diff(times) < 0).sum())}
+    splits = np.full(len(times), TRAIN, np.uint8)
+    splits[times >= from_val] = VAL
+    splits[times >= from_test] = TEST
+    out_of_order = int(np.count_nonzero(times[1:] < times[:-1]))
+    return splits, {"validation_from_us": from_val, "test_from_us": from_test, "out_of_order": out_of_order}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from sextant_data_prep.readers import csv_blocks, json_blocks, parquet, plain
+from sextant_data_prep.readers import arrow, csv_blocks, json_blocks, parquet, plain
 from sextant_data_prep.readers.batch import Reader
 from sextant_shared.errors import InvalidInput
 
@@ -14,6 +14,7 @@ BY_SUFFIX = {
     ".jsonl": json_blocks.read,
     ".ndjson": json_blocks.read,
     ".parquet": parquet.read,
+    ".arrow": arrow.read,
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from sextant_data_prep import listing
 from sextant_data_prep.domain.texts import fault
 from sextant_data_prep.readers.batch import ROW, Batch
 from sextant_shared.errors import InvalidInput
@@ -37,7 +38,7 @@ def read(root: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
 
 def documents(root: Path) -> list[Path]:
     """The text files below a folder, sorted."""
-    return sorted(p for p in root.rglob("*") if p.suffix.lower() == SUFFIX and p.is_file() and not p.is_symlink())
+    return [path for path in listing.files(root) if path.suffix.lower() == SUFFIX]
 
 
 def _groups(found: list[Path]) -> Iterator[list[tuple[int, Path]]]:
