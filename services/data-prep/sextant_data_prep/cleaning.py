@@ -53,6 +53,11 @@ class Roles:
         split = spec.split.column or (FILE_SPLIT if source.splits and not spec.split.time else None)
         return cls(spec.target or "", text, split, spec.split.group, spec.split.time)
 
+    @property
+    def taken(self) -> set[str | None]:
+        """The columns that are no features."""
+        return {self.target, self.split, self.group, self.time, FILE_SPLIT}
+
     def check(self, known: list[str]) -> None:
         """Raise InvalidInput for a column that there is not."""
         fields = {"target": self.target, "text": self.text, "split.column": self.split, "split.group": self.group}
@@ -135,7 +140,7 @@ class Cleaner:
         return profiles.numeric()
 
     def _features(self, frame: pl.DataFrame) -> pl.DataFrame:
-        taken = {self.roles.target, self.roles.split, self.roles.group, self.roles.time, TIME, FILE_SPLIT, ROW}
+        taken = {*self.roles.taken, TIME, ROW}
         return frame.select(n for n in frame.columns if n not in taken and self.rules.declared(n) != "ignore")
 
     def _pass(self, numeric: frozenset[str]) -> Cleaned:
@@ -190,8 +195,10 @@ class Cleaner:
             if len(frame):
                 yield frame
         self.roles.check(list(known))
-        for name in self.rules.named() - set(known):
-            raise InvalidInput(f"a step names the column {name[:80]!r}", field="clean", accepted=_listed(known))
+        features = [name for name in known if name not in self.roles.taken]
+        for name in sorted(self.rules.named().difference(features)):
+            given = f"a step names the column {name[:80]!r}" + (", which is no feature" if name in known else "")
+            raise InvalidInput(given, field="clean", accepted=_listed(features))
 
     def _unusable(self) -> pl.Expr:
         label = pl.col(self.roles.target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sextant_data_prep import deciding, encoding, leaks
-from sextant_data_prep.cleaning import Cleaned, Cleaner, Roles
+from sextant_data_prep import deciding, encoding, leaks, learning
+from sextant_data_prep.cleaning import Cleaner, Roles
 from sextant_data_prep.domain.assigning import TRAIN
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.splitting import SPLITS
 from sextant_data_prep.figures import TEXT, Sampler, TableFigures, TextLengths
+from sextant_data_prep.learning import Training
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers.batch import ROW
 from sextant_data_prep.sinks import SplitWriter
@@ -53,7 +54,9 @@ def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: 
     say(0.6, "writing", {})
     leaking = leaks.find(spec.clean, cleaned, decision.fates)
     sampler = Sampler(cleaned)
-    description = _write(cleaned, decision.fates, classes, places, out, sampler)
+    training = Training(cleaned, decision.fates)
+    training.limits = learning.limits(training)
+    description = _write(training, classes, places, out, sampler)
     about = {
         **about,
         "quarantined": {"rows": sum(ledger.reasons.values()), "reasons": dict(sorted(ledger.reasons.items()))},
@@ -61,6 +64,8 @@ def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: 
         "changed": dict(sorted(ledger.changed.items())),
         "duplicates": decision.duplicates,
     }
+    if training.limits:
+        about["outliers"] = {name: asdict(limits) for name, limits in training.limits.items()}
     if source.before:
         about["files"] = dict(source.before)
     if decision.time is not None:
@@ -73,25 +78,18 @@ def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: 
 
 
 def _write(
-    cleaned: Cleaned,
-    fates: deciding.Fates,
-    classes: list[str],
-    places: NDArray[np.int64],
-    out: Path,
-    sampler: Sampler,
+    training: Training, classes: list[str], places: NDArray[np.int64], out: Path, sampler: Sampler
 ) -> dict[str, Any]:
-    if cleaned.roles.text is None:
-        made = encoding.features(cleaned, fates)
-    else:
-        made = {TEXT: pl.col(cleaned.roles.text).alias(TEXT)}
-    types = {name: pa.string() if name == TEXT and cleaned.roles.text else pa.float32() for name in made}
+    cleaned, text = training.cleaned, training.cleaned.roles.text
+    made = encoding.features(training) if text is None else {TEXT: pl.col(text).alias(TEXT)}
+    types = {name: pa.float32() if text is None else pa.string() for name in made}
     schema = pa.schema({**types, "label": pa.int64(), "id": pa.int64()})
     writers = [SplitWriter(out, split, schema) for split in SPLITS]
     counts = np.zeros((len(SPLITS), len(classes)), np.int64)
-    figures = TextLengths() if cleaned.roles.text else TableFigures(list(made))
+    figures = TextLengths() if text is not None else TableFigures(list(made))
     labels = pl.Series(places)
     for first, frame in cleaned.staging.parts():
-        fate = fates[first : first + len(frame)]
+        fate = training.fates[first : first + len(frame)]
         sampler.add(first, frame, fate)
         rows = frame.select(*made.values(), labels.gather(frame[LABEL]).alias("label"), pl.col(ROW).alias("id"))
         for split, writer in enumerate(writers):

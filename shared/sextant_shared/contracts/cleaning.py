@@ -115,6 +115,17 @@ class Bounds(Accepted):
         return self
 
 
+class Outliers(Accepted):
+    """Numbers far from the others of their column are brought nearer, or counted."""
+
+    do: Literal["outliers"]
+    columns: Columns | None = None
+    distance: float = Field(
+        3.0, gt=0.0, le=1e6, description="from the nearer quartile, in distances between the quartiles"
+    )
+    action: Literal["clip", "flag"] = "clip"
+
+
 class Leakage(Accepted):
     """Columns that give the target away are looked for; they are named in the report, or refused."""
 
@@ -156,11 +167,12 @@ Step = Annotated[
     | Missing
     | Categories
     | Bounds
+    | Outliers
     | Leakage
     | Resize
     | Exposure,
     Field(discriminator="do"),
 ]
 TEXT_STEPS = ("unicode", "length", "script", "mask", "deduplicate")
-TABLE_STEPS = ("types", "missing", "categories", "bounds", "deduplicate", "leakage")
+TABLE_STEPS = ("types", "missing", "categories", "bounds", "outliers", "deduplicate", "leakage")
 IMAGE_STEPS = ("resize", "exposure", "deduplicate")

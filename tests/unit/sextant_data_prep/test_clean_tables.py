@@ -136,7 +136,7 @@ def test_values_out_of_bounds_are_left_out_with_the_reason(make: Callable[..., W
 def test_a_step_that_names_no_column_of_the_table_is_refused(make: Callable[..., Workbench]) -> None:
     with pytest.raises(InvalidInput, match="names the column 'colour'") as caught:
         make(table(["1"] * 9), [{"do": "missing", "columns": ["colour"]}])
-    assert (caught.value.field, caught.value.accepted) == ("clean", "x, n, y")
+    assert (caught.value.field, caught.value.accepted) == ("clean", "x, n")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,7 @@ def test_a_step_that_names_no_column_of_the_table_is_refused(make: Callable[...,
         ({"do": "missing", "columns": ["c"], "policy": "mean"}, "'c' is none of numbers"),
         ({"do": "missing", "columns": ["n"], "policy": "constant", "value": "x"}, "'n' is one of numbers"),
         ({"do": "bounds", "column": "c", "min": 1}, "'c' is none of numbers"),
+        ({"do": "missing", "columns": ["y"]}, "a step names the column 'y', which is no feature"),
     ],
 )
 def test_a_step_that_does_not_fit_its_column_is_refused(
@@ -232,3 +233,39 @@ def test_columns_that_give_the_target_away_are_named_or_refused(make: Callable[.
 def test_a_column_of_which_each_value_stands_once_gives_nothing_away(make: Callable[..., Workbench]) -> None:
     bench = make(table([str(number % 3) for number in range(90)]), [{"do": "leakage"}])
     assert described(bench)["leaks"] == []
+
+
+def test_outliers_are_brought_to_limits_that_the_training_split_says(make: Callable[..., Workbench]) -> None:
+    values = [str(number % 97 - 40) for number in range(400)]
+    values[7], values[70], values[300] = "90000", "-1e30", ""
+    steps = [{"do": "outliers", "distance": 1.5}, {"do": "missing", "policy": "mean"}]
+    bench = make(table(values), steps)
+    plain = make(table(values), [{"do": "missing", "policy": "constant", "value": 0}])
+    given = [row["x"] for row in rows(plain, "train") if row["id"] != 302]
+    first, third = (float(np.quantile(given, share, method="lower")) for share in (0.25, 0.75))
+    low, high = first - 1.5 * (third - first), third + 1.5 * (third - first)
+    found = {row["id"]: row["x"] for row in rows(bench)}
+    assert (found[9], found[72]) == (high, low)
+    assert found[302] == pytest.approx(float(np.clip(given, low, high).mean()), rel=1e-6)  # Float32 has seven digits
+    assert described(bench)["outliers"]["x"] == {"low": low, "high": high, "clip": True, "rows": 2}
+    kept = {row["id"]: row["x"] for row in rows(plain)}
+    assert all(found[row] == kept[row] for row in found if row not in (9, 72, 302))
+
+
+def test_outliers_may_be_counted_alone_and_are_warned_of(make: Callable[..., Workbench]) -> None:
+    values = [*(str(number) for number in range(99)), "5000"]
+    bench = make(table(values), [{"do": "outliers", "columns": ["x"], "action": "flag"}])
+    assert rows(bench)[-1]["x"] == 5000
+    assert described(bench)["outliers"]["x"]["rows"] == 1
+    assert "x: 1 values lie far outside the others" in (bench.out / "report.html").read_text()
+
+
+def test_a_column_of_mostly_one_value_has_no_outliers(make: Callable[..., Workbench]) -> None:
+    bench = make(table([str(number % 5 // 4) for number in range(100)]), [{"do": "outliers"}])
+    assert sum(row["x"] for row in rows(bench)) == 20
+    assert list(described(bench)["outliers"]) == ["n"]
+
+
+def test_outliers_of_words_are_refused(make: Callable[..., Workbench]) -> None:
+    with pytest.raises(InvalidInput, match="outliers: column 'c' is none of numbers"):
+        make(table([f"w{number % 3}" for number in range(60)], "c"), [{"do": "outliers", "columns": ["c"]}])

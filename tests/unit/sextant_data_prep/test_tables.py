@@ -14,6 +14,7 @@ import pytest
 from sextant_data_prep import encoding, sources
 from sextant_data_prep.cleaning import Cleaner, Roles
 from sextant_data_prep.domain import columns
+from sextant_data_prep.learning import Training
 from sextant_data_prep.ledger import BAD, Ledger
 from sextant_data_prep.readers import batch
 from sextant_data_prep.readers.batch import ROW
@@ -49,7 +50,7 @@ def read(path: Path, task: str, target: str | None, text: str | None = None, **s
     ledger, roles = Ledger(path.parent), Roles.of(order, source)
     cleaned = Cleaner(order, source.read, roles, ledger, path.parent / "scratch").run()
     fates = np.zeros(cleaned.staging.rows, np.uint8)
-    made = {"text": pl.col(text).alias("text")} if text else encoding.features(cleaned, fates)
+    made = {"text": pl.col(text).alias("text")} if text else encoding.features(Training(cleaned, fates))
     staged = pl.concat([part for _, part in cleaned.staging.parts()], how="diagonal")
     frame = staged.select(list(made.values()))
     log = path.parent / BAD

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import polars as pl
 
 from sextant_data_prep.domain.dictionary import MAX_VALUES, Dictionary
-from sextant_shared.contracts.cleaning import Bounds, Categories, Missing, Step, Types
+from sextant_shared.contracts.cleaning import Bounds, Categories, Missing, Outliers, Step, Types
 from sextant_shared.errors import InvalidInput
 
 NUMERIC_SHARE = 0.9
 """A column is numeric where at least this share of its values are numbers; the others are then bad rows."""
 MAX_CATEGORIES = 64
+S = TypeVar("S", Missing, Categories, Outliers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,20 @@ class Rules:
 
     def missing(self, column: str) -> Missing | None:
         """The step for a column's missing values: one that names it before one for all."""
-        steps = [step for step in self.steps if isinstance(step, Missing)]
-        named = [step for step in steps if step.columns is not None and column in step.columns]
-        return next(iter([*named, *(step for step in steps if step.columns is None)]), None)
+        return self._for(Missing, column)
 
     def categories(self, column: str) -> Categories | None:
         """The step for a column's categories, likewise."""
-        steps = [step for step in self.steps if isinstance(step, Categories)]
-        named = [step for step in steps if step.columns is not None and column in step.columns]
-        return next(iter([*named, *(step for step in steps if step.columns is None)]), None)
+        return self._for(Categories, column)
+
+    def outliers(self, column: str) -> Outliers | None:
+        """The step for a column's outliers, likewise."""
+        return self._for(Outliers, column)
+
+    def _for(self, kind: type[S], column: str) -> S | None:
+        steps: list[S] = [step for step in self.steps if isinstance(step, kind)]
+        named = (step for step in steps if step.columns is not None and column in step.columns)
+        return next(named, None) or next((step for step in steps if step.columns is None), None)
 
     @property
     def nulls(self) -> list[str]:
@@ -54,7 +61,7 @@ class Rules:
         """All columns that a step names."""
         found = {step.column for step in self.bounds}
         for step in self.steps:
-            if isinstance(step, Types | Missing | Categories):
+            if isinstance(step, Types | Missing | Categories | Outliers):
                 found |= set(step.columns or ())
         return found
 

@@ -55,7 +55,8 @@ def histogram(values: NDArray[Any]) -> Histogram | None:
 
 def warnings(quality: Quality, described: dict[str, Any]) -> list[str]:
     """What may spoil a model that is trained on this."""
-    return [*_of_columns(quality.columns), *_of_classes(described), *_of_leaks(described)]
+    found = [*_of_columns(quality.columns), *_of_outliers(described)]
+    return [*found, *_of_classes(described), *_of_leaks(described)]
 
 
 def _of_columns(columns: Sequence[Column]) -> Iterator[str]:
@@ -65,6 +66,14 @@ def _of_columns(columns: Sequence[Column]) -> Iterator[str]:
         shape = column.histogram
         if (shape and shape.low == shape.high) or (not shape and len(column.categories) == 1 and not column.missing):
             yield f"{column.name}: all values are the same"
+
+
+def _of_outliers(described: dict[str, Any]) -> Iterator[str]:
+    for name, limits in described.get("outliers", {}).items():
+        if limits["rows"]:
+            done = "brought to these" if limits["clip"] else "left as they are"
+            span = f"{limits['low']:.4g} to {limits['high']:.4g}"
+            yield f"{name}: {limits['rows']} values lie far outside the others, over {span}: {done}"
 
 
 def _of_classes(described: dict[str, Any]) -> Iterator[str]:
