@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,37 @@ def test_every_process_is_killed_once_and_the_pipeline_succeeds(stack: Stack, pi
 @pytest.mark.parametrize("name", sorted(MOMENTS))
 def test_one_process_is_killed_and_the_pipeline_succeeds(stack: Stack, pipeline: dict[str, Any], name: str) -> None:
     assert _run_with_kills(stack, pipeline, {name: MOMENTS[name]}) == [name]
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_that_is_killed_while_it_prepares_loses_no_row_and_doubles_none(stack: Stack, tmp_path: Path) -> None:
+    rows = [
+        f"please {verb} order {n} to customer {n * 31 % 977},{verb}" for n in range(40_000) for verb in ("move", "send")
+    ]
+    (tmp_path / "orders.csv").write_text("\n".join(["question,intent", *rows, "no label,"]) + "\n")
+    client = Client(stack.url, stack.client.profile.key, retries=60)
+    spec = {
+        "kind": "prepare",
+        "name": "orders",
+        "source": client.push(tmp_path / "orders.csv").uri,
+        "task": "text-classification",
+        "text": "question",
+        "target": "intent",
+        # Near doubles are looked for so that there is time to strike.
+        "clean": [{"do": "mask"}, {"do": "deduplicate", "near": 0.95}],
+    }
+    undisturbed = client.wait(client.submit(spec), timeout=60)
+    job = client.submit(spec)
+    while client.job(job.id).state != "RUNNING":
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.kill(stack.pid("data-prep"), signal.SIGKILL)
+    done = client.wait(job, timeout=120)
+    assert done.worker_deaths == 1
+    expected, found = undisturbed.outputs or {}, done.outputs or {}
+    assert found["dataset"].pop("version") == expected["dataset"].pop("version") + 1
+    assert found["dataset"]["digest"] == expected["dataset"]["digest"]
+    assert (found["rows"], found["quarantined"]) == (expected["rows"], expected["quarantined"])
 
 
 def _run_with_kills(stack: Stack, pipeline: dict[str, Any], moments: dict[str, str]) -> list[str]:

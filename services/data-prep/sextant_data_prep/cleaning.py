@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,53 +19,20 @@ from sextant_data_prep.domain.columns import Profiles, Rules
 from sextant_data_prep.domain.keys import row_keys
 from sextant_data_prep.domain.splitting import NAMES
 from sextant_data_prep.ledger import Ledger
-from sextant_data_prep.readers import plain
 from sextant_data_prep.readers.ahead import ahead, mapped
 from sextant_data_prep.readers.batch import ROW, Reader
-from sextant_data_prep.readers.several import FILE_SPLIT
-from sextant_data_prep.sources import Source
+from sextant_data_prep.roles import Roles, listed
 from sextant_data_prep.staging import LABEL, Labels, Staging
 from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
 SPLIT, TIME = "\0split", "\0time"
+Say = Callable[[float, str, dict[str, float]], None]
+"""Takes progress: a fraction of 1, words, figures."""
+READING = 0.05
 TEXTS = 16_384
 """Texts that a thread works on at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """What certain columns are for."""
-
-    target: str
-    text: str | None
-    split: str | None
-    group: str | None
-    time: str | None = None
-
-    @classmethod
-    def of(cls, spec: PrepareSpec, source: Source) -> Roles:
-        """As the spec has them, before what files say of their split; documents have their own names for them."""
-        if source.documents:
-            return cls(plain.LABEL, plain.TEXT, None, None)
-        text = (spec.text or "") if spec.task == "text-classification" else None
-        split = spec.split.column or (FILE_SPLIT if source.splits and not spec.split.time else None)
-        return cls(spec.target or "", text, split, spec.split.group, spec.split.time)
-
-    @property
-    def taken(self) -> set[str | None]:
-        """The columns that are no features."""
-        return {self.target, self.split, self.group, self.time, FILE_SPLIT}
-
-    def check(self, known: list[str]) -> None:
-        """Raise InvalidInput for a column that there is not."""
-        fields = {"target": self.target, "text": self.text, "split.column": self.split, "split.group": self.group}
-        fields["split.time"] = self.time
-        for asked, name in fields.items():
-            if name is not None and name not in known:
-                given = f"there is no column {name[:80]!r}" if name else "no column is named"
-                raise InvalidInput(given, field=asked, accepted=_listed(known))
 
 
 @dataclass(slots=True)
@@ -102,9 +69,11 @@ class TextsDone:
 class Cleaner:
     """One pass over a source. A table's may be repeated, when its columns turn out to be of other types."""
 
-    def __init__(self, spec: PrepareSpec, reader: Reader, roles: Roles, ledger: Ledger, directory: Path) -> None:
-        """Files are made below `directory`."""
-        self.spec, self.reader, self.roles, self.ledger = spec, reader, roles, ledger
+    def __init__(
+        self, spec: PrepareSpec, reader: Reader, roles: Roles, ledger: Ledger, directory: Path, say: Say
+    ) -> None:
+        """Files are made below `directory`. How many rows were read is said after each batch."""
+        self.spec, self.reader, self.roles, self.ledger, self.say = spec, reader, roles, ledger, say
         self.rules = Rules(spec.clean if spec.task == "tabular" else ())
         self.directory = directory
         self.table = spec.task == "tabular"
@@ -185,6 +154,7 @@ class Cleaner:
                 self.roles.check(list(known))
             self.ledger.read += len(frame) + len(batch.bad)
             self.ledger.bad(batch.bad)
+            self.say(READING, "reading", {"rows": float(self.ledger.read)})
             for name in (self.roles.target, self.roles.text, self.roles.split, self.roles.group, self.roles.time):
                 if name and name not in frame.columns:
                     frame = frame.with_columns(pl.lit(None, pl.String).alias(name))
@@ -198,7 +168,7 @@ class Cleaner:
         features = [name for name in known if name not in self.roles.taken]
         for name in sorted(self.rules.named().difference(features)):
             given = f"a step names the column {name[:80]!r}" + (", which is no feature" if name in known else "")
-            raise InvalidInput(given, field="clean", accepted=_listed(features))
+            raise InvalidInput(given, field="clean", accepted=listed(features))
 
     def _unusable(self) -> pl.Expr:
         label = pl.col(self.roles.target)
@@ -268,10 +238,6 @@ class Cleaner:
         if not self.table:
             return [self.roles.text or ""]
         return self._features(frame).drop(LABEL, SPLIT, TIME, strict=False).columns
-
-
-def _listed(known: Iterable[str]) -> str:
-    return ", ".join([name[:80] for name in known if name != FILE_SPLIT][:30])
 
 
 def _where(mask: pl.Series, why: str) -> pl.Series:

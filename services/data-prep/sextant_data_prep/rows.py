@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sextant_data_prep import deciding, encoding, leaks, learning
-from sextant_data_prep.cleaning import Cleaner, Roles
+from sextant_data_prep.cleaning import Cleaner, Say
 from sextant_data_prep.domain.assigning import TRAIN
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.splitting import SPLITS
@@ -23,14 +22,12 @@ from sextant_data_prep.figures import TEXT, Sampler, TableFigures, TextLengths
 from sextant_data_prep.learning import Training
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers.batch import ROW
+from sextant_data_prep.roles import Roles
 from sextant_data_prep.sinks import SplitWriter
 from sextant_data_prep.sources import Source
 from sextant_data_prep.staging import LABEL
 from sextant_data_prep.writing import FORMAT
 from sextant_shared.contracts.specs import PrepareSpec
-
-Say = Callable[[float, str, dict[str, float]], None]
-"""Takes progress: a fraction of 1, words, figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: 
     """Write the dataset version of `source` under `out`. `scratch` is removed by the caller."""
     roles = Roles.of(spec, source)
     ledger = Ledger(out)
-    cleaned = Cleaner(spec, source.read, roles, ledger, scratch).run()
+    cleaned = Cleaner(spec, source.read, roles, ledger, scratch, say).run()
     say(0.5, "splitting", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
     classes, places = cleaned.labels.classes()
     decision = deciding.decide(spec, cleaned, places)

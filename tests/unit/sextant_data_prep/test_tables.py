@@ -12,12 +12,13 @@ import polars as pl
 import pytest
 
 from sextant_data_prep import encoding, sources
-from sextant_data_prep.cleaning import Cleaner, Roles
+from sextant_data_prep.cleaning import Cleaner
 from sextant_data_prep.domain import columns
 from sextant_data_prep.learning import Training
 from sextant_data_prep.ledger import BAD, Ledger
 from sextant_data_prep.readers import batch
 from sextant_data_prep.readers.batch import ROW
+from sextant_data_prep.roles import Roles
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
@@ -48,7 +49,7 @@ def read(path: Path, task: str, target: str | None, text: str | None = None, **s
     order = PrepareSpec.model_validate(given)
     source = sources.of(path, task)
     ledger, roles = Ledger(path.parent), Roles.of(order, source)
-    cleaned = Cleaner(order, source.read, roles, ledger, path.parent / "scratch").run()
+    cleaned = Cleaner(order, source.read, roles, ledger, path.parent / "scratch", lambda *_: None).run()
     fates = np.zeros(cleaned.staging.rows, np.uint8)
     made = {"text": pl.col(text).alias("text")} if text else encoding.features(Training(cleaned, fates))
     staged = pl.concat([part for _, part in cleaned.staging.parts()], how="diagonal")
