@@ -23,7 +23,7 @@ from sextant_planner import catalogue
 from sextant_planner.cluster import Cluster, Link
 from sextant_planner.configuration import ParallelConfig
 from sextant_planner.model import ModelProfile
-from sextant_planner.rebalancing import Policy
+from sextant_planner.rebalancing import Grade, Policy
 from sextant_planner.record import PlanningError, Record
 from sextant_planner.search.engine import Candidate, search
 from sextant_planner.transformer import transformer
@@ -80,6 +80,11 @@ class DynamicParallel:
         decision = Decision(choice=choice, model=model, asked=asked, notes=tuple(notes))
         return self._agreed(OptimizedPlan(decision))
 
+    @property
+    def cluster(self) -> Cluster:
+        """The profile of the devices, the same on every rank. Where it has to be measured, every rank must ask."""
+        return self._profiled_cluster()[0]
+
     def fit(
         self,
         training: Training,
@@ -98,19 +103,30 @@ class DynamicParallel:
         """
         optimized = self.optimize()
         latest = Latest(directory)
-        checkpoints = Checkpoints(directory, latest.announce, start=latest.path, every=every)
+        announce = latest.announce if leads() else None
+        checkpoints = Checkpoints(directory, announce, start=agree(latest.path), every=every)
         rebalancer = self.rebalancer(optimized, policy=policy, window=window)
         return Fit(training, optimized.plan, checkpoints, watcher=watcher, rebalancer=rebalancer).run()
 
-    def rebalancer(self, optimized: OptimizedPlan, *, policy: Policy | None = None, window: int = 10) -> Rebalancer:
-        """For a run by what `optimize` has given: plans anew, with the same wishes, for the devices as they are."""
-        cluster = self._profiled_cluster()[0]
+    def rebalancer(
+        self,
+        optimized: OptimizedPlan,
+        *,
+        policy: Policy | None = None,
+        window: int = 10,
+        grades: frozenset[Grade] = frozenset(Grade),
+    ) -> Rebalancer:
+        """For a run by what `optimize` has given: plans anew, with the same wishes, for the devices as they are.
+
+        `grades`: the switches that can be made.
+        """
+        cluster = self.cluster
 
         def replan(observed: Cluster) -> OptimizedPlan:
             again = DynamicParallel(self.config, model=optimized.decision.model, cluster=observed)
             return again.optimize()
 
-        return Rebalancer(optimized, cluster, replan, policy=policy, window=window)
+        return Rebalancer(optimized, cluster, replan, policy=policy, window=window, grades=grades)
 
     def _asked(self, model: ModelProfile, cluster: Cluster, notes: list[str]) -> Candidate | None:
         """The best plan with the degrees of the config, to compare with."""
@@ -147,11 +163,14 @@ class DynamicParallel:
         return cluster.model_copy(update={"overlap_slowdown": overlap_slowdown()})
 
     def _measured(self, name: str, kind: type[R], make: Callable[[], R]) -> R:
-        """From the cache of rank 0, or made by all ranks together."""
+        """From the cache of rank 0, or made by all ranks together; rank 0's counts, as times differ between ranks.
+
+        What they decide by it later, each for itself, must be the same.
+        """
         kept = agree(profiles.read(self._cache, name, kind) if leads() else None)
         if kept is not None:
             return kept
-        made = make()
+        made = agree(make())
         if leads():
             profiles.write(self._cache, name, made)
         return made

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import FileStore
+from torch._C._distributed_c10d import FileStore, TCPStore
+
+from sextant_parallel.elastic import interfaces
 
 # A rank that is gone must be noticed soon; the default of 30 minutes leaves survivors hanging.
 TIMEOUT = timedelta(seconds=60)
+PATIENCE = timedelta(hours=1)
+SIGNS = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo", "NCCL")
 T = TypeVar("T")
 
 
-def join(rank: int, size: int, rendezvous: Path) -> None:
-    """Become one of `size` ranks that meet through the file `rendezvous`; a single rank needs nobody.
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where ranks of several hosts meet: HOST:PORT, and on rank 0 the descriptor of a socket that listens there."""
+
+    address: str
+    listener: int | None = None
+
+
+def join(rank: int, size: int, rendezvous: Path | Meeting) -> None:
+    """Become one of `size` ranks that meet through a file or at an address; a single rank needs nobody.
 
     A process that ends after training need not leave: the kernel closes its connections, and tearing down a group whose
     other ranks are gone can block. One that goes on calls `leave`.
@@ -25,9 +38,33 @@ def join(rank: int, size: int, rendezvous: Path) -> None:
         torch.cuda.set_device(rank % torch.cuda.device_count())
     if size == 1:
         return
-    store = FileStore(str(rendezvous), size)
+    store = _meet(rank, size, rendezvous) if isinstance(rendezvous, Meeting) else FileStore(str(rendezvous), size)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+
+
+def _meet(rank: int, size: int, meeting: Meeting) -> TCPStore:
+    """Wait until all are there: some may have to fetch their data first, and whoever watches the gang ends the wait."""
+    host, _, port = meeting.address.rpartition(":")
+    interfaces.choose(host)
+    store = TCPStore(
+        host,
+        int(port),
+        is_master=rank == 0,
+        wait_for_workers=False,
+        timeout=TIMEOUT,
+        master_listen_fd=meeting.listener if rank == 0 else None,
+    )
+    store.set(f"here/{rank}", "")
+    store.wait([f"here/{other}" for other in range(size)], PATIENCE)
+    return store
+
+
+def lost_touch(error: BaseException) -> bool:
+    """Whether an error says that other ranks are gone, and not that something is wrong with the work."""
+    told = str(error)
+    of_torch = isinstance(error, dist.DistError)
+    return of_torch or (isinstance(error, RuntimeError) and any(sign in told for sign in SIGNS))
 
 
 def leave() -> None:

@@ -41,20 +41,25 @@ def run(settings: AgentSettings) -> None:
     from sextant_shared.telemetry import configure_logging, serve_operations
     from sextant_trainer.consumer import Agent
     from sextant_trainer.launch import ZygoteLauncher
+    from sextant_trainer.member import Members
 
     configure_logging(settings.log_format, "trainer")
     lock = lock_worker(settings.work_dir, "trainer")
     registry = CollectorRegistry()
     # A full node uses each core once, however its slots are shared out.
     threads = max(1, (os.cpu_count() or 1) // settings.slots)
-    launcher = ZygoteLauncher(settings.work_dir / "profiles", threads, keep=(lock.descriptor,))
+    address = settings.meeting_address
+    launcher = ZygoteLauncher(settings.work_dir / "profiles", address, threads, keep=(lock.descriptor,))
     launcher.warm()
     shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher})
     supervisor = Supervisor(shop)
     supervisor.listen()
     supervisor.recover()
-    alive = NodeAlive(name=settings.node_name, instance=str(uuid.uuid4()), slots=settings.slots)
-    agent = Agent(shop, supervisor, alive, settings.alive_every_s)
+    members = Members(shop, launcher, settings.node_name)
+    members.recover()
+    info = {"address": address}
+    alive = NodeAlive(name=settings.node_name, instance=str(uuid.uuid4()), slots=settings.slots, info=info)
+    agent = Agent(shop, supervisor, members, alive, settings.alive_every_s)
 
     def unready() -> str | None:
         return agent.unready() or (None if launcher.ready else "the zygote is importing torch")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,18 @@ import structlog
 
 from sextant_shared.errors import WorkInterrupted
 from sextant_shared.execution.launching import INHERITED, Ending, Running
+from sextant_shared.lifecycle.place import Place
 
 log = structlog.get_logger(__name__)
 START_TIMEOUT_S = 60.0
 
 
 class Gang:
-    """The ranks of one attempt."""
+    """The ranks of one attempt on this node."""
 
     def __init__(self, reader: int) -> None:
         self._reader = reader
+        self.meeting: str | None = None
         self._started = threading.Event()
         self._over = threading.Event()
         self._pids: list[int] = []
@@ -34,7 +37,7 @@ class Gang:
         self._failed: int | None = None
 
     def events(self) -> Iterator[bytes]:
-        """The lines that rank 0 reports, until all who could write are gone."""
+        """The lines that the first rank of this node reports, until all who could write are gone."""
         with os.fdopen(self._reader, "rb") as lines:
             yield from lines
 
@@ -44,7 +47,7 @@ class Gang:
         return Ending(tuple(self._codes.get(pid, -signal.SIGKILL) for pid in self._pids), self._failed)
 
     def signal(self, number: signal.Signals) -> None:
-        """SIGUSR1 goes to rank 0, which tells the others; SIGTERM to all."""
+        """SIGUSR1 goes to the first rank of this node, which tells the others; SIGTERM to all."""
         if self._over.is_set() or not self._pids:
             return
         try:
@@ -59,9 +62,9 @@ class Gang:
         """End all ranks at once."""
         self.signal(signal.SIGKILL)
 
-    def started(self, pids: list[int]) -> None:
-        """The zygote has forked the ranks."""
-        self._pids = pids
+    def started(self, pids: list[int], meeting: str | None) -> None:
+        """The zygote has forked the ranks, which ranks of other nodes meet there."""
+        self._pids, self.meeting = pids, meeting
         self._started.set()
 
     def wait_started(self, timeout_s: float) -> bool:
@@ -86,11 +89,11 @@ class Gang:
 class ZygoteLauncher:
     """Starts gangs through a zygote, which is started when first needed and again after it died."""
 
-    def __init__(self, profiles: Path, threads: int = 1, keep: tuple[int, ...] = ()) -> None:
-        """Each rank computes with `threads` and keeps what it measures in `profiles`; `keep` are descriptors to
-        inherit, such as the worker's lock.
+    def __init__(self, profiles: Path, address: str, threads: int = 1, keep: tuple[int, ...] = ()) -> None:
+        """Each rank computes with `threads` and keeps what it measures in `profiles`; ranks of other nodes meet those
+        of this one at `address`. `keep` are descriptors to inherit, such as the worker's lock.
         """
-        self._profiles, self._threads = profiles, threads
+        self._profiles, self._address, self._threads = profiles, address, threads
         self._keep = keep
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +119,7 @@ class ZygoteLauncher:
             if self._process is None or self._process.poll() is not None:
                 self._spawn()
 
-    def start(self, directory: Path, ranks: int) -> Running:
+    def start(self, directory: Path, place: Place) -> Running:
         """Fork the ranks. Raises WorkInterrupted where the zygote cannot be had."""
         self.warm()
         reader, writer = os.pipe()
@@ -124,7 +127,7 @@ class ZygoteLauncher:
         try:
             if not self._ready.wait(START_TIMEOUT_S):
                 raise WorkInterrupted("the training processes could not be started: the zygote is not ready")
-            self._request(gang, directory, ranks, writer)
+            self._request(gang, directory, place, writer)
             if not gang.wait_started(START_TIMEOUT_S):
                 raise WorkInterrupted("the zygote died while it started the training processes")
         except BaseException:
@@ -142,11 +145,11 @@ class ZygoteLauncher:
             if self._process:
                 self._process.wait(10)
 
-    def _request(self, gang: Gang, directory: Path, ranks: int, writer: int) -> None:
+    def _request(self, gang: Gang, directory: Path, place: Place, writer: int) -> None:
         with self._lock:
             self._number += 1
             self._waiting[self._number] = gang
-            body = {"gang": self._number, "directory": str(directory), "ranks": ranks}
+            body = {"gang": self._number, "directory": str(directory), "place": asdict(place)}
             if self._socket is None:
                 raise WorkInterrupted("the zygote died")
             try:
@@ -160,7 +163,7 @@ class ZygoteLauncher:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         # Threads that OpenMP starts before a fork would be missing in the child, and hang it.
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        arguments = [str(theirs.fileno()), str(self._threads), str(self._profiles)]
+        arguments = [str(theirs.fileno()), str(self._threads), str(self._profiles), self._address]
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sextant_trainer.zygote", *arguments],
@@ -199,7 +202,7 @@ class ZygoteLauncher:
             with self._lock:
                 gang = self._waiting.pop(message["gang"])
                 self._by_pid.update(dict.fromkeys(message["pids"], gang))
-            gang.started(message["pids"])
+            gang.started(message["pids"], message["meeting"])
         else:
             pid = int(message["pid"])
             gang = self._by_pid.pop(pid)

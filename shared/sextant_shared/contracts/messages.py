@@ -15,6 +15,9 @@ from sextant_shared.contracts.base import Received
 WAKE = "wake.scheduler"
 """Core NATS, empty or a `Wake`: something was committed that the scheduler may want to act on."""
 
+SUMMONED = "gangs.summoned"
+"""Core NATS, empty: a gang waits for nodes to join it."""
+
 JOB_EVENTS = "jobs.>"
 MEMBERSHIP = "membership.node.v1"
 

@@ -42,6 +42,13 @@ class Resources(Accepted):
     """What a job needs to run: `ranks` training processes, each taking one slot of a trainer node."""
 
     ranks: int = Field(1, ge=1, le=4096)
+    min_ranks: int | None = Field(None, ge=1, description="run with fewer where there are fewer, but not under this")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.min_ranks is not None and self.min_ranks > self.ranks:
+            raise ValueError(f"min_ranks must be at most ranks ({self.ranks})")
+        return self
 
 
 class JobSpec(Accepted):
@@ -173,6 +180,8 @@ class TrainSpec(JobSpec):
             raise ValueError("parallel.global_batch is config.batch_size here")
         if not self.parallel.auto_tune:
             self.parallel.require_fit(self.resources.ranks)
+            if self.resources.min_ranks not in (None, self.resources.ranks) and any(self.parallel.degrees):
+                raise ValueError("resources.min_ranks goes with parallel.auto_tune, or without degrees")
         return self
 
 

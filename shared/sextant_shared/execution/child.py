@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sextant_shared.errors import SextantError, TransientError
+from sextant_shared.errors import SextantError, TransientError, WorkInterrupted
 from sextant_shared.execution.workbench import Failed, Paused, Result, Workbench
 
 Work = Callable[[Workbench], Result | Paused]
@@ -34,6 +34,8 @@ def run(bench: Workbench, work: Work) -> Result | Paused | Failed:
     """Do `work`, turning an error into the event that reports it; the stack trace goes to the job's log."""
     try:
         return work(bench)
+    except WorkInterrupted as error:
+        return Failed(message=error.message, retriable=True, interrupted=True)
     except SextantError as error:
         return Failed(message=error.message, field=error.field, retriable=isinstance(error, TransientError))
     except MemoryError:

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 from sextant_shared.execution.workbench import EVENTS_FD
+from sextant_shared.lifecycle.place import Place
 
 # What a child may know of this machine: nothing that holds an address or a credential.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+INHERITED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH",
+    "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,24 @@ class Ending:
         """Whether every process exited with status 0."""
         return all(code == 0 for code in self.exit_codes)
 
+    @property
+    def told(self) -> str:
+        """How they ended, in words: signals and statuses, and the rank that failed first."""
+        names = ", ".join(sorted({_named(code) for code in self.exit_codes if code != 0}))
+        who = "" if self.failed_rank is None else f" (rank {self.failed_rank} first)"
+        return f"the work's process ended with {names or 'status 0 and no result'}{who}"
+
+
+def _named(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"status {code}"
+
 
 class Running(Protocol):
-    """The living processes of one attempt."""
+    """The living processes of one attempt on this node."""
+
+    @property
+    def meeting(self) -> str | None:
+        """HOST:PORT where those of other nodes meet them, where there are others."""
 
     def events(self) -> Iterator[bytes]:
         """The lines that the work reports, until it ends."""
@@ -48,9 +67,9 @@ class Running(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts the work of an attempt in `directory` (see workbench) as `ranks` processes, output to `log.txt` there."""
+    """Starts this node's part of an attempt in `directory` (see workbench), with its output to `log.txt` there."""
 
-    def start(self, directory: Path, ranks: int) -> Running:
+    def start(self, directory: Path, place: Place) -> Running:
         """Start it; returns at once."""
 
 
@@ -62,8 +81,8 @@ class ProcessLauncher:
         self._module = module
         self._keep = keep
 
-    def start(self, directory: Path, ranks: int) -> Running:
-        """Start one process; `ranks` is always 1 here."""
+    def start(self, directory: Path, place: Place) -> Running:
+        """Start one process; there is only one place here."""
         reader, writer = os.pipe()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         try:
@@ -86,6 +105,8 @@ class ProcessLauncher:
 
 
 class _Process:
+    meeting: str | None = None
+
     def __init__(self, process: subprocess.Popen[bytes], reader: int) -> None:
         self._process = process
         self._reader = reader

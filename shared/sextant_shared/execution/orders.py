@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +10,18 @@ from sqlalchemy import Connection
 
 from sextant_shared.artefacts import Artefacts, File
 from sextant_shared.execution.workbench import Input, Resume, WorkOrder
+from sextant_shared.execution.workshop import Workshop
 from sextant_shared.lifecycle.jobs import last_checkpoint
 from sextant_shared.lifecycle.machine import Job
 from sextant_shared.store import versions
+
+
+def lay_out(shop: Workshop, job: Job, directory: Path) -> None:
+    """Make the attempt's directory, with its order. Raises NotFound where an input is gone."""
+    (directory / "out").mkdir(parents=True, mode=0o700)
+    with shop.engine.connect() as conn:
+        order = make_order(conn, job, shop.artefacts, shop.service(job))
+    (directory / "work.json").write_text(order.model_dump_json())
 
 
 def make_order(conn: Connection, job: Job, artefacts: Artefacts, service: dict[str, str]) -> WorkOrder:

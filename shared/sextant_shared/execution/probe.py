@@ -13,6 +13,7 @@ from pathlib import Path
 from sextant_shared.contracts.specs import ProbeSpec
 from sextant_shared.execution.launching import Ending, Running
 from sextant_shared.execution.workbench import Failed, Progress, Result, WorkOrder
+from sextant_shared.lifecycle.place import Place
 
 TICK_S = 0.5
 
@@ -20,13 +21,15 @@ TICK_S = 0.5
 class ProbeLauncher:
     """Runs probes in place of a process."""
 
-    def start(self, directory: Path, ranks: int) -> Running:
+    def start(self, directory: Path, place: Place) -> Running:
         """Read the order; the work happens while its events are read."""
         order = WorkOrder.model_validate_json((directory / "work.json").read_bytes())
         return _Probe(ProbeSpec.model_validate(order.spec), order.attempt)
 
 
 class _Probe:
+    meeting: str | None = None
+
     def __init__(self, spec: ProbeSpec, attempt: int) -> None:
         self._spec = spec
         self._attempt = attempt

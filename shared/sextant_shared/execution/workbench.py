@@ -15,9 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sextant_shared.contracts.base import Received
+
+log = structlog.get_logger(__name__)
 
 EVENTS_FD = "SEXTANT_EVENTS_FD"
 
@@ -118,11 +121,22 @@ class Failed(BaseModel):
     message: str
     retriable: bool = False
     field: str | None = None
+    interrupted: bool = False
+    """Not an error of the work: another process or node was lost, and the job goes on elsewhere."""
 
 
 WorkEvent = Annotated[Progress | Checkpoint | Result | Paused | Failed, Field(discriminator="type")]
 WORK_EVENT: TypeAdapter[WorkEvent] = TypeAdapter(WorkEvent)
 Result.model_rebuild()
+
+
+def parse_event(line: bytes) -> WorkEvent | None:
+    """The event of a line that a child has reported; None, with a warning, for anything else."""
+    try:
+        return WORK_EVENT.validate_json(line)
+    except ValidationError as error:
+        log.warning("work.bad_event", error=str(error)[:500])
+        return None
 
 
 class Workbench:

@@ -21,7 +21,8 @@ from sextant_shared.execution.identity import WorkerLock
 from sextant_shared.execution.launching import Launcher, ProcessLauncher
 from sextant_shared.execution.measures import Measures
 from sextant_shared.execution.probe import ProbeLauncher
-from sextant_shared.execution.supervisor import Supervisor, Workshop
+from sextant_shared.execution.supervisor import Supervisor
+from sextant_shared.execution.workshop import Workshop
 from sextant_shared.lifecycle.machine import Job
 from sextant_shared.settings import Settings
 from sextant_shared.store.engine import connect

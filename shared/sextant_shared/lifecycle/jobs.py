@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, Row, RowMapping, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, and_, bindparam, func, insert, not_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_shared.errors import Conflict, NotFound, StaleFence
@@ -141,6 +141,15 @@ MOVE = update(t.jobs).where(t.jobs.c.id == bindparam("job_id"), t.jobs.c.seq == 
 MOVE_TO_RUNNING = MOVE.values(started_at=func.coalesce(t.jobs.c.started_at, bindparam("now")))
 
 
+# Members of a gang whose ranks may still be alive keep their slots: see `gangs`.
+MAY_LIVE = and_(
+    t.reservations.c.joined_at.is_not(None),
+    t.reservations.c.ended.is_(None),
+    t.reservations.c.lease_until > func.clock_timestamp(),
+)
+RELEASE = t.reservations.delete().where(t.reservations.c.job_id == bindparam("job_id"), not_(MAY_LIVE))
+
+
 def _write(conn: Connection, job: Job, move: Transition, actor: str, now: datetime) -> None:
     values = {
         **move.changes,
@@ -161,7 +170,7 @@ def _write(conn: Connection, job: Job, move: Transition, actor: str, now: dateti
         conn.execute(MOVE, values)
     had_slots = job.kind in GANG_KINDS and (job.state.is_held or job.state is State.RESERVED)
     if had_slots and not move.state.is_held:
-        conn.execute(t.reservations.delete().where(t.reservations.c.job_id == job.id))
+        conn.execute(RELEASE, {"job_id": job.id})
 
 
 @dataclass(frozen=True, slots=True)

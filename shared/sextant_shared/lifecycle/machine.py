@@ -60,9 +60,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """The scheduler has taken slots on a node for all ranks; the gang must start before the reservation ends."""
+    """The scheduler has taken slots for all ranks; the gang must start before the reservation ends."""
 
-    node: str
+    shares: dict[str, int]
+    """Ranks by node, the node with rank 0 first: it is the one to claim the job."""
     lease_s: float
 
 
@@ -244,8 +245,10 @@ def _reserve(event: Reserve, job: Job, now: datetime, rng: Random) -> Decision:
     if job.state is not State.QUEUED or job.run_after > now:
         return Refused(f"the job is {job.state}")
     until = now + timedelta(seconds=event.lease_s)
-    changes = {"epoch": job.epoch + 1, "lease_owner": event.node, "lease_until": until}
-    return Transition(State.RESERVED, "reserved", changes, {"node": event.node, "epoch": job.epoch + 1})
+    leader = next(iter(event.shares))
+    changes = {"epoch": job.epoch + 1, "lease_owner": leader, "lease_until": until}
+    detail = {"node": leader, "epoch": job.epoch + 1, "ranks": event.shares}
+    return Transition(State.RESERVED, "reserved", changes, detail)
 
 
 @_decide.register

@@ -215,7 +215,23 @@ reservations = Table(
     Column("node", Text, ForeignKey("nodes.name"), primary_key=True),
     Column("epoch", BigInteger, nullable=False),
     Column("slots", Integer, nullable=False),
+    Column("first_rank", Integer, nullable=False, server_default="0"),
+    Column("fence", BigInteger),
+    Column("meeting", Text),
+    Column("joined_at", Time),
+    Column("lease_until", Time),
+    Column("ended", JSONB),
     Index("reservations_node_index", "node"),
+)
+
+checkpoint_parts = Table(
+    "checkpoint_parts",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("fence", BigInteger, primary_key=True),
+    Column("step", BigInteger, primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("files", JSONB, nullable=False),
 )
 
 api_keys = Table(

@@ -128,15 +128,17 @@ def test_what_was_profiled_is_kept_under_what_it_follows_from(tmp_path: Path) ->
     assert cache.read(tmp_path, key("linear", {"width": 3}), ModelProfile) is None
 
 
-def planned(directory: str) -> list[tuple[ModelProfile, float]]:
+def planned(directory: str) -> list[tuple[ModelProfile, Cluster, float]]:
     config = {"auto_tune": True, "global_batch": 8}
     model, sample = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)), torch.zeros(2, 16)
-    found = [DynamicParallel(config, model=model, sample=sample, cache=Path(directory)).optimize() for _ in range(2)]
-    return [(each.decision.model, each.prediction.step_s) for each in found]
+    both = [DynamicParallel(config, model=model, sample=sample, cache=Path(directory)) for _ in range(2)]
+    plans = [each.optimize() for each in both]
+    return [(plan.decision.model, each.cluster, plan.prediction.step_s) for each, plan in zip(both, plans, strict=True)]
 
 
 def test_what_ranks_have_measured_is_not_measured_again(tmp_path: Path) -> None:
     first, second = run(2, planned, str(tmp_path))
+    # Each rank decides by them for itself later on, and all must decide alike.
     assert first == second
     # Measured times differ from one measurement to the next, so equal ones come from the first.
     assert first[0] == first[1]

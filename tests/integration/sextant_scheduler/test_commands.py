@@ -25,7 +25,7 @@ CLAIM = m.Claim("w", 3600.0)
 BRING: dict[State, tuple[m.Event, ...]] = {
     State.BLOCKED: (),
     State.QUEUED: (),
-    State.RESERVED: (m.Reserve("n", 3600.0),),
+    State.RESERVED: (m.Reserve({"n": 1}, 3600.0),),
     State.RUNNING: (CLAIM,),
     State.RETRY_WAIT: (CLAIM, m.Fail(1, {"message": "x"}, retriable=True)),
     State.PAUSING: (CLAIM, m.Pause()),

@@ -182,7 +182,7 @@ def test_attempts_are_kept_with_their_worker_and_their_end(database: Engine) -> 
 
 def test_the_newest_checkpoint_is_the_one_to_resume_from(database: Engine) -> None:
     job_id = submitted(database, kind="train")
-    tell(database, job_id, m.Reserve("n", 10.0))
+    tell(database, job_id, m.Reserve({"n": 1}, 10.0))
     tell(database, job_id, m.Claim("n", 10.0, epoch=1))
     with database.begin() as conn:
         for step in (10, 20):
@@ -236,7 +236,7 @@ def test_every_transition_that_the_rules_make_is_one_that_the_database_takes(dat
         choices: list[m.Event] = [
             m.Claim("w", 30.0, now.epoch),
             m.Claim("w", 30.0, now.epoch),
-            m.Reserve("n", 30.0),
+            m.Reserve({"n": 1}, 30.0),
             m.Start(),
             m.Fail(now.fence, {"message": "x"}, retriable=True),
             m.Died(now.fence, "x"),

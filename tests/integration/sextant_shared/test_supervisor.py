@@ -27,11 +27,13 @@ from sextant_shared.bus import ThreadedBus
 from sextant_shared.contracts.specs import SPEC
 from sextant_shared.execution.launching import Ending, ProcessLauncher, Running
 from sextant_shared.execution.measures import Measures
-from sextant_shared.execution.supervisor import Supervisor, Workshop
+from sextant_shared.execution.supervisor import Supervisor
 from sextant_shared.execution.workbench import Failed, Paused, Progress, Registration, Result
+from sextant_shared.execution.workshop import Workshop
 from sextant_shared.ids import new_id
 from sextant_shared.lifecycle import jobs
 from sextant_shared.lifecycle import machine as m
+from sextant_shared.lifecycle.place import Place
 from sextant_shared.store import tables as t
 
 LEASE_S = 1.5
@@ -49,8 +51,9 @@ class Work:
     begun: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
     signals: list[signal.Signals] = field(default_factory=list)
+    meeting: str | None = None
 
-    def start(self, directory: Path, ranks: int) -> Running:
+    def start(self, directory: Path, place: Place) -> Running:
         """Write an artefact."""
         (directory / "out" / "a.bin").write_bytes(b"artefact")
         return self
@@ -252,7 +255,7 @@ def test_a_child_gets_neither_an_address_nor_a_credential(tmp_path: Path, monkey
     monkeypatch.setattr(sys, "executable", str(program))
     for name in ("SEXTANT_DATABASE_URL", "SEXTANT_SERVICE_KEY", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
         monkeypatch.setenv(name, "secret")
-    work = ProcessLauncher("some_module").start(tmp_path, 1)
+    work = ProcessLauncher("some_module").start(tmp_path, Place())
     assert list(work.events()) == []
     assert work.wait().clean
     seen = (tmp_path / "log.txt").read_text()

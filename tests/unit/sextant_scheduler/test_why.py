@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from sextant_scheduler.domain.placement import Node
 from sextant_scheduler.domain.why import Situation, explain
 from sextant_shared.lifecycle.states import State
 
@@ -16,6 +17,7 @@ QUEUED = Situation(
     state=State.QUEUED,
     kind="train",
     ranks=2,
+    least=2,
     now=NOW,
     run_after=NOW,
     lease_owner=None,
@@ -25,7 +27,7 @@ QUEUED = Situation(
     unmet=[],
     ahead=[],
     running=[],
-    nodes=[("n", 4, 4)],
+    nodes=[Node("n", 4, 4)],
 )
 
 
@@ -33,8 +35,14 @@ QUEUED = Situation(
     ("change", "rule", "says"),
     [
         ({"nodes": []}, "no-node", "no trainer node"),
-        ({"ranks": 5}, "too-wide", "widest live node has 4"),
-        ({"nodes": [("n", 4, 1)], "running": [uuid4()]}, "slots", "most free is 1"),
+        ({"ranks": 5, "least": 5}, "too-wide", "have 4 together"),
+        ({"ranks": 5}, "placing", "being placed"),
+        ({"nodes": [Node("n", 4, 1)], "running": [uuid4()]}, "slots", "on one node; the most free is 1"),
+        (
+            {"nodes": [Node("n", 2, 1), Node("m", 2, 1)], "ranks": 3, "least": 3},
+            "slots",
+            "together; the most free is 2",
+        ),
         ({"ahead": [uuid4(), uuid4()]}, "order", "2 queued train jobs"),
         ({"kind": "export"}, "no-worker", "no worker for export"),
         ({"kind": "export", "running": [uuid4()]}, "busy", "export workers"),

@@ -83,7 +83,7 @@ def test_a_job_is_not_claimed_before_its_time() -> None:
 
 
 def test_a_gang_is_claimed_with_the_epoch_that_was_reserved_for_it() -> None:
-    reserved = after(job("train"), moved(job("train"), m.Reserve("node", 20.0)))
+    reserved = after(job("train"), moved(job("train"), m.Reserve({"node": 2}, 20.0)))
     stale = decide(reserved, m.Claim("node", 10.0, epoch=reserved.epoch - 1))
     assert isinstance(stale, m.Refused)
     assert stale.stale

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sextant_scheduler.domain.placement import Node, nearest_that_fits
 from sextant_shared.contracts.views import Reason
 from sextant_shared.lifecycle.states import State
 
@@ -19,6 +20,7 @@ class Situation:
     state: State
     kind: str
     ranks: int
+    least: int
     now: datetime
     run_after: datetime
     lease_owner: str | None
@@ -31,8 +33,8 @@ class Situation:
     """Queued jobs of the same kind that go first."""
     running: list[UUID]
     """Jobs of the same kind that hold workers or slots."""
-    nodes: list[tuple[str, int, int]]
-    """Live trainer nodes: name, slots, free slots."""
+    nodes: list[Node]
+    """Live trainer nodes."""
 
 
 def explain(s: Situation) -> list[Reason]:
@@ -86,13 +88,14 @@ def _waits_for_slots(s: Situation) -> Iterator[Reason]:
     if not s.nodes:
         yield Reason(rule="no-node", message="no trainer node is alive", remedy="start a trainer agent")
         return
-    widest = max(slots for _, slots, _ in s.nodes)
-    most_free = max(free for _, _, free in s.nodes)
-    if s.ranks > widest:
+    nearest = nearest_that_fits(s.least, (node.slots for node in s.nodes))
+    one = s.ranks <= max(node.slots for node in s.nodes)
+    free = (max if one else sum)(node.free for node in s.nodes)
+    if nearest is not None:
         yield Reason(
             rule="too-wide",
-            message=f"needs {s.ranks} slots on one node; the widest live node has {widest}",
-            remedy=f"ask for {widest} ranks or fewer, or add a node with {s.ranks} slots",
+            message=f"needs {s.least} slots; the live nodes have {nearest} together",
+            remedy=f"ask for {nearest} ranks or fewer, or add nodes with {s.least - nearest} slots",
         )
     elif s.ahead:
         yield Reason(
@@ -101,10 +104,11 @@ def _waits_for_slots(s: Situation) -> Iterator[Reason]:
             remedy="wait for them, or give this one a higher priority",
             jobs=s.ahead,
         )
-    elif s.ranks > most_free:
+    elif s.least > free:
+        where = "on one node" if one else "on all nodes together"
         yield Reason(
             rule="slots",
-            message=f"needs {s.ranks} free slots on one node; the most free is {most_free}",
+            message=f"needs {s.least} free slots {where}; the most free is {free}",
             remedy="starts when these jobs release their slots",
             jobs=s.running,
         )

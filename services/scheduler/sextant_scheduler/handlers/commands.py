@@ -52,13 +52,14 @@ def why(conn: Connection, who: Identity, job_id: UUID, node_timeout_s: float) ->
     view = reads.job(conn, who.tenant, job_id)
     job, now = jobs.lock(conn, job_id, tenant=who.tenant)
     parent = reads.job(conn, who.tenant, job.parent_id) if job.parent_id else None
-    free = control.free_slots(conn, node_timeout_s) if job.kind == "train" else []
-    slots = {node.name: node.slots for node in reads.nodes(conn)}
+    resources = job.spec.get("resources", {})
+    ranks = int(resources.get("ranks", 1))
     waiting = job.state is State.QUEUED
     situation = Situation(
         state=job.state,
         kind=job.kind,
-        ranks=int(job.spec.get("resources", {}).get("ranks", 1)),
+        ranks=ranks,
+        least=int(resources.get("min_ranks") or ranks),
         now=now,
         run_after=job.run_after,
         lease_owner=job.lease_owner,
@@ -68,7 +69,7 @@ def why(conn: Connection, who: Identity, job_id: UUID, node_timeout_s: float) ->
         unmet=_unmet(parent, job.step) if parent and job.state is State.BLOCKED else [],
         ahead=reads.ahead_of(conn, job_id) if waiting else [],
         running=reads.running_of_kind(conn, job.kind) if waiting else [],
-        nodes=[(node.node, slots[node.node], node.slots) for node in free],
+        nodes=control.live_nodes(conn, node_timeout_s) if job.kind == "train" else [],
     )
     return WhyView(id=job_id, state=job.state, reasons=explain(situation))
 

@@ -22,7 +22,7 @@ from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control
 from sextant_shared import queue
 from sextant_shared.bus import Bus
-from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle import gangs, jobs
 from sextant_shared.lifecycle.machine import Event, Expire, Reserve, Transition, Wake
 
 log = structlog.get_logger(__name__)
@@ -119,12 +119,12 @@ def _place(conn: Connection, settings: SchedulerSettings, rng: Random) -> int:
     waiting = control.waiting_gangs(conn, BATCH)
     if not waiting or not control.lock_placement(conn):
         return 0
-    placed = place(waiting, control.free_slots(conn, settings.node_timeout_s))
+    placed = place(waiting, control.live_nodes(conn, settings.node_timeout_s))
     for gang in placed:
-        event = Reserve(gang.node, settings.reservation_s)
+        event = Reserve(gang.shares, settings.reservation_s)
         job, decision = jobs.apply(conn, gang.job_id, event, actor=ACTOR, rng=rng)
         if isinstance(decision, Transition):
-            control.reserve(conn, gang.job_id, gang.node, job.epoch + 1, gang.ranks)
+            gangs.reserve(conn, gang.job_id, job.epoch + 1, gang.shares)
     return len(placed)
 
 
@@ -132,6 +132,7 @@ async def repair(control_: Control) -> list[str]:
     """Release expired leases and reservations, and wake retries that are due; the event of each job that changed."""
 
     def work(conn: Connection) -> list[str]:
+        gangs.release_lapsed(conn)
         expired: list[tuple[UUID, Event]] = [(job_id, Expire()) for job_id in jobs.expired(conn, BATCH)]
         due: list[tuple[UUID, Event]] = [(job_id, Wake()) for job_id in control.due_retries(conn, BATCH)]
         decisions = [

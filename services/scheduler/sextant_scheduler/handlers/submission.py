@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from sextant_scheduler.domain.placement import nearest_that_fits
 from sextant_scheduler.domain.resolution import named_references, step_references_outside_pipeline
@@ -161,11 +161,12 @@ def _check_model(spec: TrainSpec | TuneSpec, where: str) -> None:
 
 def _check_width(conn: Connection, spec: TrainSpec | TuneSpec, where: str) -> None:
     living = t.nodes.c.state != "SILENT"
-    slots = conn.execute(select(func.max(t.nodes.c.slots)).where(living)).scalar_one_or_none()
-    nearest = nearest_that_fits(spec.resources.ranks, [slots] if slots else [])
+    slots = conn.execute(select(t.nodes.c.slots).where(living)).scalars()
+    least = spec.resources.min_ranks or spec.resources.ranks
+    nearest = nearest_that_fits(least, slots)
     if nearest is not None:
         raise InvalidInput(
-            f"no node has {spec.resources.ranks} slots; the widest has {nearest}",
-            field=f"{where}resources.ranks",
+            f"there are not {least} slots; the nodes together have {nearest}",
+            field=f"{where}resources.{'min_ranks' if spec.resources.min_ranks else 'ranks'}",
             accepted=f"1 to {nearest}",
         )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Row, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from sextant_scheduler.domain.placement import Free, Waiting
+from sextant_scheduler.domain.placement import Node, Waiting
 from sextant_shared.contracts.messages import NodeAlive
 from sextant_shared.contracts.specs import CELERY_KINDS
 from sextant_shared.lifecycle.states import State
@@ -78,11 +78,14 @@ def mark_dispatched(conn: Connection, ids: Sequence[UUID]) -> None:
 
 
 def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
-    """Queued train jobs in the order in which they are to be placed."""
-    query = select(t.jobs.c.id, t.jobs.c.spec["resources"]["ranks"].as_integer().label("ranks"))
+    """Queued train jobs in the order in which they are to be placed, without those of which ranks may still live."""
+    resources = t.jobs.c.spec["resources"]
+    ranks, least = resources["ranks"].as_integer(), resources["min_ranks"].as_integer()
+    query = select(t.jobs.c.id, ranks.label("ranks"), least.label("least"))
     ready = (t.jobs.c.kind == "train", t.jobs.c.state == State.QUEUED, t.jobs.c.run_after <= func.clock_timestamp())
-    rows = conn.execute(query.where(*ready).order_by(t.jobs.c.priority.desc(), t.jobs.c.id).limit(limit))
-    return [Waiting(row.id, row.ranks or 1) for row in rows]
+    gone = ~select(t.reservations.c.node).where(t.reservations.c.job_id == t.jobs.c.id).exists()
+    rows = conn.execute(query.where(*ready, gone).order_by(t.jobs.c.priority.desc(), t.jobs.c.id).limit(limit))
+    return [Waiting(row.id, row.ranks or 1, row.least or row.ranks or 1) for row in rows]
 
 
 def lock_placement(conn: Connection) -> bool:
@@ -90,23 +93,18 @@ def lock_placement(conn: Connection) -> bool:
     return bool(conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": PLACEMENT_LOCK}).scalar_one())
 
 
-def free_slots(conn: Connection, timeout_s: float) -> list[Free]:
-    """Live nodes that take new work, with the slots that no gang holds."""
+def live_nodes(conn: Connection, timeout_s: float) -> list[Node]:
+    """Nodes that take new work, with the slots that no gang holds."""
     used = func.coalesce(func.sum(t.reservations.c.slots), 0)
     alive = t.nodes.c.last_seen > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, timeout_s)
     query = (
-        select(t.nodes.c.name, (t.nodes.c.slots - used).label("free"))
+        select(t.nodes.c.name, t.nodes.c.slots, (t.nodes.c.slots - used).label("free"))
         .outerjoin(t.reservations, t.reservations.c.node == t.nodes.c.name)
         .where(alive, t.nodes.c.state == "READY")
         .group_by(t.nodes.c.name, t.nodes.c.slots)
         .order_by(t.nodes.c.name)
     )
-    return [Free(row.name, int(row.free)) for row in conn.execute(query)]
-
-
-def reserve(conn: Connection, job_id: UUID, node: str, epoch: int, slots: int) -> None:
-    """Take slots of a node for a gang."""
-    conn.execute(insert(t.reservations).values(job_id=job_id, node=node, epoch=epoch, slots=slots))
+    return [Node(row.name, row.slots, max(0, int(row.free))) for row in conn.execute(query)]
 
 
 def due_retries(conn: Connection, limit: int) -> list[UUID]:

@@ -14,7 +14,7 @@ from sextant_parallel.world import agree, barrier, leads
 from sextant_planner.rebalancing import checkpoint_every
 
 Announce = Callable[[Path, int], None]
-"""(checkpoint, step): called on rank 0 when all ranks have written their parts. It may move the files away."""
+"""(checkpoint, step): called when all ranks have written their parts. It may move the host's files away."""
 
 FIRST_INTERVAL = 10
 FIRST_GUESS_S = 0.25
@@ -25,13 +25,13 @@ class Checkpoints:
     """Writes in the background, and tells of what is whole. Every rank makes it and calls its methods alike."""
 
     def __init__(
-        self, directory: Path, announce: Announce, *, start: Path | None = None, every: int | None = None
+        self, directory: Path, announce: Announce | None, *, start: Path | None = None, every: int | None = None
     ) -> None:
-        """`directory` is shared by all ranks. `start` is what to go on from; rank 0's counts. `every`: steps between
-        two; without it as many as keep saving under 5 % of the time.
+        """`directory` is shared by the ranks of a host, and `announce` for one of them. `start` is what to go on from,
+        if rank 0 has it. `every`: steps between two; without it as many as keep saving under 5 % of the time.
         """
         self._directory, self._announce = directory, announce
-        self._start = agree(start)
+        self._start = start if agree(start is not None) else None
         self._fixed, self._interval = every is not None, every or FIRST_INTERVAL
         self._saver = Saver()
         self._unnamed: tuple[Path, int] | None = None
@@ -67,7 +67,7 @@ class Checkpoints:
 
     def tell(self) -> None:
         """Announce what has become whole since; waits for nothing."""
-        # Rank 0's part is done when every rank's is.
+        # One rank's part is done when every rank's is.
         if self._unnamed and self._saver.finished:
             self._name()
 
@@ -93,7 +93,7 @@ class Checkpoints:
 
     def _name(self) -> None:
         unnamed, self._unnamed = self._unnamed, None
-        if unnamed is not None and leads():
+        if unnamed is not None and self._announce is not None:
             self._announce(*unnamed)
 
     def _learn(self, taken: float, steps_s: Sequence[float]) -> None:

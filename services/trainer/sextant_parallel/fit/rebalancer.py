@@ -11,6 +11,7 @@ from sextant_parallel.runtime.apply import Runtime
 from sextant_planner.cluster import Cluster
 from sextant_planner.rebalancing import Grade, Policy, grade, observed_cluster, trigger, worth_it
 
+ALL = frozenset(Grade)
 Replan = Callable[[Cluster], OptimizedPlan]
 """The best plan for a cluster as it was observed."""
 
@@ -35,10 +36,14 @@ class Rebalancer:
         *,
         policy: Policy | None = None,
         window: int = 10,
+        grades: frozenset[Grade] = ALL,
     ) -> None:
-        """`cluster` is what `optimized` was planned for. `window`: steps between two looks."""
+        """`cluster` is what `optimized` was planned for. `window`: steps between two looks. `grades`: the switches that
+        can be made; another mesh takes a directory that all ranks share.
+        """
         self.optimized = optimized
         self._cluster, self._replan, self._policy = cluster, replan, policy or Policy()
+        self._grades = grades
         self._monitor = Monitor(samples=0.0, every=window)
 
     def watch(self, runtime: Runtime) -> None:
@@ -64,6 +69,8 @@ class Rebalancer:
         if offered.plan == runtime.plan:
             return None
         how = grade(runtime.plan, offered.plan)
+        if how not in self._grades:
+            return None
         now = self.optimized.predicted_on(observed, runtime.plan)
         gain = offered.prediction.step_s / now if now else 1.0
         measured = windows[-1].step_s

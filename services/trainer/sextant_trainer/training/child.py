@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +12,36 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sextant_parallel.world import join, leads
+from sextant_parallel.world import Meeting, join, leads, lost_touch
 from sextant_shared.contracts.specs import TrainSpec
+from sextant_shared.errors import WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
+from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training.data import Dataset, load
-from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Trainer
+from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
 from sextant_trainer.training.recipe import Recipe, make_recipe
 
 
-def train(bench: Workbench, rank: int, size: int, threads: int, profiles: Path) -> Result | Paused:
-    """Train as rank `rank` of `size` with this many threads; all ranks end alike, and rank 0's result counts.
+def train(
+    bench: Workbench, place: Place, rank: int, where: Path | Meeting, *, threads: int, profiles: Path
+) -> Result | Paused:
+    """Train as rank `rank` of the gang, on `threads`; all ranks end alike, and rank 0's result counts.
 
-    `profiles` keeps what was measured of this node and of models.
+    The ranks meet at `where`; `profiles` keeps what was measured of this node and of models. Raises WorkInterrupted
+    where other ranks are gone.
     """
     torch.set_num_threads(threads)
     data = load(Path(bench.order.input("data").path or ""))
-    recipe = make_recipe(bench.order, data.task)
-    join(rank, size, bench.directory / "rendezvous")
-    trainer = Trainer(bench, recipe, data, profiles)
-    weights = trainer.run()
+    recipe = make_recipe(bench.order, data.task, place.world)
+    try:
+        join(rank, place.world, where)
+        trainer = Trainer(bench, recipe, data, profiles, Part(one_node=place.nodes == 1, first=rank == place.first))
+        weights = trainer.run()
+    except RuntimeError as error:
+        if lost_touch(error):
+            traceback.print_exc(file=sys.stderr)
+            raise WorkInterrupted(f"lost touch with other ranks: {error}") from error
+        raise
     if weights is None:
         return Paused()
     return _finish(bench, recipe, data, trainer, weights) if leads() else Result()

@@ -49,21 +49,31 @@ class Best:
         return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a rank is on its node."""
+
+    one_node: bool = True
+    """Whether all ranks are on this node."""
+    first: bool = True
+    """Whether it speaks for this node: it hands over the node's part of each checkpoint, and is asked to pause."""
+
+
 class Trainer(Watcher):
     """One rank's part of a training run."""
 
     stoppable = True
 
-    def __init__(self, bench: Workbench, recipe: Recipe, data: Dataset, profiles: Path) -> None:
+    def __init__(self, bench: Workbench, recipe: Recipe, data: Dataset, profiles: Path, part: Part) -> None:
         """Plans; every rank of the world makes it. Raises InvalidInput where the ranks cannot train together."""
-        self._bench, self._recipe, self._data = bench, recipe, data
+        self._bench, self._recipe, self._data, self._part = bench, recipe, data, part
         config = recipe.config
         self._order = GlobalOrder(len(data.splits["train"]), config.batch_size, config.seed)
         self._steps = self._order.steps(config.epochs)
         rows = np.arange(min(4, self._order.batch))
-        self.planned = choose(
-            recipe, self._order.batch, build_model(recipe, data), data.batch("train", rows)[0], profiles
-        )
+        sample = data.batch("train", rows)[0]
+        model = build_model(recipe, data)
+        self.planned = choose(recipe, self._order.batch, model, sample, profiles=profiles, may_remesh=part.one_node)
         self.curve: list[dict[str, float]] = []
         """One row of figures an epoch."""
         self.step_s: list[float] = []
@@ -76,13 +86,14 @@ class Trainer(Watcher):
 
     def run(self) -> dict[str, Tensor] | None:
         """Train to the end; on rank 0 the weights of the best epoch, elsewhere none. None where the run was paused."""
-        if leads():
+        if self._part.first:
             signal.signal(signal.SIGUSR1, self._ask_to_pause)
+        if leads():
             self._explain()
         resume = self._bench.order.resume
         checkpoints = Checkpoints(
             self._bench.out / "checkpoints",
-            self._hand_over,
+            self._hand_over if self._part.first else None,
             start=Path(resume.path) if resume else None,
             every=self._recipe.config.checkpoint_every_steps,
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sextant_parallel import DynamicParallel, OptimizedPlan
 from sextant_parallel.fit import Rebalancer
 from sextant_planner.plan import ParallelPlan
+from sextant_planner.rebalancing import Grade
 from sextant_planner.record import PlanningError
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.recipe import Recipe
@@ -43,10 +44,13 @@ class Planned:
         return told
 
 
-def choose(recipe: Recipe, batch: int, model: nn.Module, sample: Tensor, profiles: Path) -> Planned:
+def choose(
+    recipe: Recipe, batch: int, model: nn.Module, sample: Tensor, *, profiles: Path, may_remesh: bool
+) -> Planned:
     """Every rank calls it, and gets the same. `batch`: samples of a global batch; `sample` (n, ...): inputs.
 
-    Raises InvalidInput where the ranks cannot train together as asked.
+    `may_remesh`: whether the ranks share a disk, which a change to another mesh goes by. Raises InvalidInput where the
+    ranks cannot train together as asked.
     """
     if recipe.ranks > batch and (recipe.parallel is None or recipe.parallel.auto_tune):
         message = f"a batch of {batch} samples cannot be shared out over {recipe.ranks} data-parallel ranks"
@@ -59,4 +63,5 @@ def choose(recipe: Recipe, batch: int, model: nn.Module, sample: Tensor, profile
         optimized = dynamic.optimize()
     except PlanningError as error:
         raise InvalidInput(str(error), field=f"parallel.{error.field}" if error.field else "parallel") from None
-    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized))
+    grades = frozenset(Grade) if may_remesh else frozenset({Grade.RESHARE})
+    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized, grades=grades))

@@ -32,7 +32,7 @@ class Recipe:
     """What the planner may choose; without it the ranks are data-parallel."""
 
 
-def make_recipe(order: WorkOrder, task: str) -> Recipe:
+def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
     """Put the spec and the resolved inputs together; what a tune step found overrides what the spec says.
 
     Raises InvalidInput where no model is named, the zoo does not know it, or the data's task does not fit.
@@ -49,7 +49,7 @@ def make_recipe(order: WorkOrder, task: str) -> Recipe:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
     settings = {**found.get("model", {}), **(spec.model.config if spec.model else {}), **config.model}
     try:
-        return Recipe(zoo, check(zoo, settings).model_dump(), config, spec.resources.ranks, spec.parallel)
+        return Recipe(zoo, check(zoo, settings).model_dump(), config, ranks, spec.parallel)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
 

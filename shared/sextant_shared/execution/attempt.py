@@ -1,0 +1,203 @@
+"""One attempt of one job, from claim to commit. Holds the lease and the credentials; the work runs in a child."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from random import Random
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+
+from sextant_shared.artefacts import File, digest_of
+from sextant_shared.errors import SextantError, StaleFence
+from sextant_shared.execution import checkpoints
+from sextant_shared.execution.company import Company
+from sextant_shared.execution.launching import Ending, Running
+from sextant_shared.execution.lease import Lease, Wish
+from sextant_shared.execution.live import Live
+from sextant_shared.execution.orders import lay_out
+from sextant_shared.execution.workbench import Checkpoint, Failed, Paused, Progress, Registration, Result, parse_event
+from sextant_shared.execution.workshop import Workshop
+from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle.machine import Died, Event, Fail, Job, Stopped
+from sextant_shared.lifecycle.place import Place
+from sextant_shared.store import versions
+
+log = structlog.get_logger(__name__)
+
+GRACE_S = 10.0
+PAUSABLE = frozenset({"train"})
+
+
+class Attempt:
+    """One claimed attempt."""
+
+    def __init__(self, shop: Workshop, job: Job, place: Place, node: str, rng: Random) -> None:
+        """`place` is this node's part of the work, and `node` its name among those of a gang."""
+        self._shop = shop
+        self._job = job
+        self._place, self._node = place, node
+        self._company = Company(shop, job, place)
+        self._rng = rng
+        self._directory = shop.directory / str(job.id) / str(job.fence)
+        self._live = Live(shop, job, self._directory)
+        self._work: Running | None = None
+        self._killer: threading.Timer | None = None
+        self._lease = Lease(shop.lease_s, self._beat, self._obey, self._live.publish)
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's."""
+        return self._job.id
+
+    def hurry(self) -> None:
+        """Ask soon what the job's owner wants."""
+        self._lease.hurry()
+
+    def drain(self) -> None:
+        """Stop and hand the job back."""
+        self._lease.wish_for(Wish.DRAIN)
+
+    def run(self) -> None:
+        """Do the work and commit how it ended. Never raises: what cannot be written is left to the reaper."""
+        began = time.monotonic()
+        outcome = "unknown"
+        try:
+            with self._lease:
+                outcome = self._run_leased()
+        except StaleFence as error:
+            outcome = "lost"
+            log.warning("attempt.lost", reason=error.message)
+        except Exception:
+            log.exception("attempt.broke")
+        finally:
+            if self._killer:
+                self._killer.cancel()
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._shop.bus.wake()
+            took_s = time.monotonic() - began
+            self._shop.measures.ended(self._job.kind, str(self._job.id), outcome, took_s)
+            log.info("attempt.ended", kind=self._job.kind, outcome=outcome, took_s=round(took_s, 3))
+
+    def _run_leased(self) -> str:
+        try:
+            lay_out(self._shop, self._job, self._directory)
+            self._work = self._shop.launchers[self._job.kind].start(self._directory, self._place)
+            self._company.call(self._work.meeting, self._node)
+            if self._lease.wish is not Wish.GO_ON:
+                self._obey(self._lease.wish)
+            final = self._follow(self._work)
+            ending = self._work.wait()
+        except StaleFence:
+            raise
+        except (SextantError, OSError) as error:
+            return self._end_badly(Failed(message=str(error), retriable=True))
+        finally:
+            if self._work:
+                self._work.kill()
+        self._live.publish()
+        try:
+            return self._commit(final, ending)
+        except OSError as error:
+            # Such as a full disk under the artefacts: worth another try, and not the death of a worker.
+            return self._end_badly(Failed(message=f"the results could not be stored: {error.strerror}", retriable=True))
+
+    def _follow(self, work: Running) -> Result | Paused | Failed | None:
+        final: Result | Paused | Failed | None = None
+        for line in work.events():
+            match event := parse_event(line):
+                case Progress():
+                    self._live.progress = event
+                case Checkpoint():
+                    checkpoints.commit(self._shop, self._job, self._place, self._node, self._directory, event)
+                case Result() | Paused() | Failed():
+                    final = event
+        return final
+
+    @property
+    def _prefix(self) -> str:
+        return versions.prefix_of(self._job.id, self._job.fence)
+
+    def _commit(self, final: Result | Paused | Failed | None, ending: Ending) -> str:
+        if self._lease.wish is Wish.LOST:
+            raise StaleFence("the lease was lost while the work ran")
+        if isinstance(final, Result) and ending.clean:
+            return self._succeed(final)
+        if isinstance(final, Failed) and not final.interrupted:
+            return self._end_badly(final)
+        if isinstance(final, Paused) or self._lease.wish in (Wish.CANCEL, Wish.PAUSE, Wish.DRAIN):
+            return self._write(Stopped(self._job.fence), "stopped")
+        cause = self._company.why()
+        if isinstance(cause, Failed):
+            return self._end_badly(cause)
+        return self._write(Died(self._job.fence, cause or ending.told), "died")
+
+    def _succeed(self, result: Result) -> str:
+        log_file = self._directory / "log.txt"
+        if log_file.is_file() and log_file.stat().st_size:
+            log_file.replace(self._directory / "out" / "log.txt")
+        files = self._shop.artefacts.publish(self._directory / "out", self._prefix)
+        by_path = {file.path: file for file in files}
+        outputs = dict(result.outputs)
+        job = self._job
+        with self._shop.engine.begin() as conn:
+            # The lock on the job's row comes first in every transaction, so that none waits for another in a circle.
+            jobs.lock(conn, job.id)
+            for item in result.registers:
+                outputs[item.output] = self._register(conn, item, [by_path[path] for path in item.files])
+            plain = [file.plain() for file in files]
+            jobs.complete(conn, job.id, job.fence, files=plain, outputs=outputs, actor=self._shop.worker, rng=self._rng)
+        return "succeeded"
+
+    def _register(self, conn: Connection, item: Registration, files: list[File]) -> dict[str, object]:
+        return versions.register(
+            conn,
+            item.type,
+            tenant=self._job.tenant,
+            name=item.name,
+            digest=digest_of(files),
+            job_id=self._job.id,
+            fence=self._job.fence,
+            files=files,
+            meta=item.meta,
+        )
+
+    def _end_badly(self, failed: Failed) -> str:
+        error: dict[str, object] = {"message": failed.message[:4000]}
+        if failed.field:
+            error["field"] = failed.field
+        return self._write(Fail(self._job.fence, error, failed.retriable), "failed")
+
+    def _write(self, event: Event, outcome: str) -> str:
+        with self._shop.engine.begin() as conn:
+            _, decision = jobs.apply(conn, self._job.id, event, actor=self._shop.worker, rng=self._rng)
+        jobs.insist(decision)
+        return outcome
+
+    def _beat(self) -> jobs.Beat:
+        progress = self._live.progress
+        with self._shop.engine.begin() as conn:
+            text = progress.model_dump_json(exclude={"type"}) if progress else None
+            beat = jobs.heartbeat(conn, self._job.id, self._job.fence, self._shop.lease_s, text)
+            if not self._company.look(conn) and self._work:
+                # The ranks here wait for some that are gone, and would until they time out.
+                self._work.kill()
+        return beat
+
+    def _obey(self, wish: Wish) -> None:
+        log.info("attempt.wish", wish=wish.name)
+        work = self._work
+        if work is None:
+            return
+        if wish is Wish.LOST:
+            work.kill()
+            return
+        keep = wish in (Wish.PAUSE, Wish.DRAIN) and self._job.kind in PAUSABLE
+        work.signal(signal.SIGUSR1 if keep else signal.SIGTERM)
+        self._killer = threading.Timer(GRACE_S, work.kill)
+        self._killer.daemon = True
+        self._killer.start()
