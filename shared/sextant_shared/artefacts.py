@@ -6,15 +6,18 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+import structlog
 
 from sextant_shared.errors import InvalidInput, NotFound, Unavailable
 
+log = structlog.get_logger(__name__)
 CHUNK = 1 << 20
 MAX_PART_BYTES = 255
 """The longest name of a file that file systems take."""
@@ -86,7 +89,8 @@ class Artefacts:
             _sync_file(path)
             _move(path, target)
         else:
-            self._fs.put_file(str(path), f"{self._url}/{prefix}/{relative}")
+            with _elsewhere(relative, prefix):
+                self._fs.put_file(str(path), f"{self._url}/{prefix}/{relative}")
         return File(relative, described.size, described.sha256)
 
     def fetch(self, prefix: str, files: Sequence[File]) -> Path:
@@ -107,7 +111,8 @@ class Artefacts:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        self._fs.get_file(f"{self._url}/{prefix}/{file.path}", str(partial))
+        with _elsewhere(file.path, prefix):
+            self._fs.get_file(f"{self._url}/{prefix}/{file.path}", str(partial))
         if hash_file(partial).sha256 != file.sha256:
             partial.unlink()
             raise Unavailable(f"the artefact {file.path} of {prefix} does not match its hash")
@@ -134,7 +139,20 @@ class Artefacts:
         if self._local:
             shutil.rmtree(self._local / prefix, ignore_errors=True)
         elif self._fs.exists(f"{self._url}/{prefix}"):
-            self._fs.rm(f"{self._url}/{prefix}", recursive=True)
+            with _elsewhere("", prefix):
+                self._fs.rm(f"{self._url}/{prefix}", recursive=True)
+
+
+@contextmanager
+def _elsewhere(path: str, prefix: str) -> Iterator[None]:
+    """Turn whatever a store's client raises into an error of ours; its own name hosts and buckets."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(f"the artefact {path} of {prefix} is missing from the store") from None
+    except Exception as error:  # noqa: BLE001 - each store's client has errors of its own
+        log.warning("artefacts.failed", path=path, prefix=prefix, error=f"{type(error).__name__}: {error}"[:500])
+        raise Unavailable("the artefact store cannot be reached, or refuses") from None
 
 
 def _move(source: Path, target: Path) -> None:

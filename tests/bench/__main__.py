@@ -20,6 +20,7 @@ BENCHES = {
     "plan-speed": "tests.bench.plan_speed",
     "plan-measured": "tests.bench.plan_measured",
     "rebalance": "tests.bench.rebalance",
+    "gang": "tests.bench.gang",
     "checkpointing": "tests.bench.checkpointing",
     "resnet152": "tests.bench.resnet152",
     "prepare": "tests.bench.prepare",

@@ -127,7 +127,7 @@ class Member:
         for line in work.events():
             match event := parse_event(line):
                 case Checkpoint():
-                    checkpoints.commit(self._shop, self._job, self._place, self._node, self._directory, event)
+                    checkpoints.hand_in(self._shop, self._job, self._place, self._node, self._directory, event)
                 case Failed():
                     failed = event
         return failed

@@ -113,7 +113,7 @@ class Attempt:
                 case Progress():
                     self._live.progress = event
                 case Checkpoint():
-                    checkpoints.commit(self._shop, self._job, self._place, self._node, self._directory, event)
+                    checkpoints.hand_in(self._shop, self._job, self._place, self._node, self._directory, event)
                 case Result() | Paused() | Failed():
                     final = event
         return final

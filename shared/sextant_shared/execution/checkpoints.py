@@ -12,7 +12,7 @@ from sextant_shared.lifecycle.place import Place
 from sextant_shared.store import versions
 
 
-def commit(shop: Workshop, job: Job, place: Place, node: str, directory: Path, event: Checkpoint) -> None:
+def hand_in(shop: Workshop, job: Job, place: Place, node: str, directory: Path, event: Checkpoint) -> None:
     """Store what lies under `directory`, and commit it. Raises StaleFence where another attempt owns the job."""
     prefix = f"{versions.prefix_of(job.id, job.fence)}/{event.path}"
     files = [file.plain() for file in shop.artefacts.publish(directory / "out" / event.path, prefix)]

@@ -23,8 +23,6 @@ class Company:
     def __init__(self, shop: Workshop, job: Job, place: Place) -> None:
         self._shop, self._job = shop, job
         self._needed = place.nodes > 1
-        self.missing: str | None = None
-        """What became of a member that is gone."""
 
     def call(self, meeting: str | None, node: str) -> None:
         """Tell the members where the ranks meet."""
@@ -35,9 +33,7 @@ class Company:
 
     def look(self, conn: Connection) -> bool:
         """Whether all members are there, or have done their part."""
-        if self._needed and self.missing is None:
-            self.missing = next(filter(None, map(_missing, self._members(conn))), None)
-        return self.missing is None
+        return not self._needed or not any(map(_missing, self._members(conn)))
 
     def why(self) -> Failed | str | None:
         """Why the gang broke, as far as members know: an error of their work, or what became of one of them.
@@ -47,11 +43,14 @@ class Company:
         if not self._needed:
             return None
         members = self._settled()
+        with self._shop.engine.begin() as conn:
+            gangs.distrust(conn, [member.node for member in members if member.lapsed])
         for member in members:
             failed = Failed.model_validate(member.ended["failed"]) if member.ended and member.ended["failed"] else None
             if failed and not failed.interrupted:
                 return failed.model_copy(update={"message": f"on node {member.node}: {failed.message}"})
-        return self.missing or next(filter(None, map(_missing, members)), None)
+        # Those that lost touch with another are the last to say what became of it.
+        return min(filter(None, map(_missing, members)), default=(0, None))[1]
 
     def _settled(self) -> list[gangs.Member]:
         until = time.monotonic() + self._shop.lease_s + 1.0
@@ -66,9 +65,10 @@ class Company:
         return gangs.members(conn, self._job.id, self._job.fence)
 
 
-def _missing(member: gangs.Member) -> str | None:
+def _missing(member: gangs.Member) -> tuple[int, str] | None:
+    """What became of a member, after how near that is to the cause; None for one that is there or did its part."""
     if member.lapsed:
-        return f"node {member.node} did not join, or fell silent"
+        return 0, f"node {member.node} did not join, or fell silent"
     if member.ended and not member.ended["clean"]:
-        return f"on node {member.node}: {member.ended['reason']}"
+        return (2 if member.ended["failed"] else 1), f"on node {member.node}: {member.ended['reason']}"
     return None

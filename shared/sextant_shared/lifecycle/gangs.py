@@ -7,7 +7,7 @@ member works for one fence of the job. Each function runs inside the caller's tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -161,6 +161,12 @@ def commit_part(
         whole = [file for part in parts for file in part]
         commit_checkpoint(conn, job_id, fence, step=step, samples=samples, path=path, files=whole)
         conn.execute(delete(t.checkpoint_parts).where(of_job))
+
+
+def distrust(conn: Connection, nodes: Collection[str]) -> None:
+    """Give nodes that did not keep their lease no new work until they say again that they live."""
+    if nodes:
+        conn.execute(update(t.nodes).where(t.nodes.c.name.in_(nodes)).values(state="SILENT"))
 
 
 def release_lapsed(conn: Connection) -> int:

@@ -16,6 +16,7 @@ from sextant_parallel import DynamicParallel, Training, Watcher
 from sextant_parallel.fit import Checkpoints, Fit, Latest
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
+from sextant_parallel.world import leads
 from sextant_planner.cluster import Cluster, Link
 
 STEPS = 12
@@ -89,7 +90,8 @@ def watched(directory: str, at: int) -> tuple[bool, int, dict[int, float], float
     )
     watcher = Stopper(at)
     latest = Latest(Path(directory))
-    checkpoints = Checkpoints(Path(directory), latest.announce, start=latest.path, every=5)
+    announce = latest.announce if leads() else None
+    checkpoints = Checkpoints(Path(directory), announce, start=latest.path, every=5)
     run = Fit(training, dynamic.optimize().plan, checkpoints, watcher=watcher)
     history = run.run()
     kept = run.runtime.gather(watcher.weights)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.bench.parallel_cases import FAMILIES, Family
 from tests.bench.parallel_equal import batches, whole
 from tests.bench.ranks import run
+from torch import nn
 
 from sextant_parallel import checkpoint
 from sextant_parallel.runtime import Runtime, apply
@@ -170,6 +171,24 @@ def test_what_the_ranks_hold_is_gathered_under_the_names_of_the_whole(family: st
     assert {name: value.shape for name, value in first.items()} == {n: v.shape for n, v in whole_state.items()}
     for name, value in gathered(family, ONE).items():
         np.testing.assert_allclose(first[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def losses_of_views(how: ParallelPlan) -> list[float]:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Identity(), nn.Linear(72, 8), nn.ReLU(), nn.Linear(8, 4)]
+    cross_entropy = lambda out, wanted: nn.functional.cross_entropy(out, wanted, reduction="sum")  # noqa: E731
+    sgd = lambda groups: torch.optim.SGD(groups, lr=0.1)  # noqa: E731
+    runtime = apply(nn.Sequential(*layers), how, optimizer=sgd, loss=cross_entropy)
+    inputs, targets = torch.randn(BATCH, 1, 8, 8), torch.arange(BATCH) % 4
+    return [float(runtime.train_step(inputs, targets)) for _ in range(3)]
+
+
+def test_a_stage_may_end_with_a_view_or_with_its_input() -> None:
+    stages = ((0, 3), (3, 4), (4, 6), (6, 7))
+    how = plan(pp=2, microbatches=2, virtual_stages=2, stages=stages, schedule=Schedule.ZERO_BUBBLE)
+    wanted = losses_of_views(ONE)
+    for losses in run(2, losses_of_views, how):
+        assert losses == pytest.approx(wanted, rel=1e-5)
 
 
 def counted(family: str, how: ParallelPlan) -> list[float]:

@@ -119,6 +119,17 @@ def test_links_are_measured_alike_on_all_ranks() -> None:
     assert all(seconds > 0 for link in (near, far) for table in link.tables.values() for _, seconds in table)
 
 
+def flat() -> Cluster:
+    device = Device(name="cpu", flops={"float32": 1e9}, memory_bytes=1e9, memory_bandwidth=1e9)
+    return measure_cluster("here", device, [("network", 3)], sizes=(1024, 65536), repeats=2)
+
+
+def test_links_of_an_odd_number_of_ranks_are_measured() -> None:
+    clusters = run(3, flat)
+    assert all(each == clusters[0] for each in clusters)
+    assert set(clusters[0].links[0].tables) == {"all_reduce/3", "all_gather/3", "reduce_scatter/3", "send/2"}
+
+
 def test_what_was_profiled_is_kept_under_what_it_follows_from(tmp_path: Path) -> None:
     profile = trace(nn.Linear(2, 2), torch.zeros(1, 2))
     name = key("linear", {"width": 2})

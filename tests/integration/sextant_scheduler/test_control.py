@@ -240,6 +240,11 @@ def test_a_reservation_that_nobody_took_gives_its_slots_back(database: Engine, s
     assert states(database) == ["QUEUED"]
     with database.connect() as conn:
         assert conn.execute(text("SELECT count(*) FROM reservations")).scalar_one() == 0
+    # The node gets no other gang until it says again that it lives.
+    assert sum(together(settings, handlers.place_gangs)) == 0
+    with database.begin() as conn:
+        store.record_node(conn, NodeAlive(name="a", instance="1", slots=1))
+    assert sum(together(settings, handlers.place_gangs)) == 1
 
 
 def test_several_copies_advance_a_pipeline_as_one(database: Engine, settings: SchedulerSettings) -> None:

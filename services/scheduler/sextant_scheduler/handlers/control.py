@@ -23,7 +23,7 @@ from sextant_scheduler.store import control
 from sextant_shared import queue
 from sextant_shared.bus import Bus
 from sextant_shared.lifecycle import gangs, jobs
-from sextant_shared.lifecycle.machine import Event, Expire, Reserve, Transition, Wake
+from sextant_shared.lifecycle.machine import GANG_KINDS, Event, Expire, Reserve, Transition, Wake
 
 log = structlog.get_logger(__name__)
 
@@ -135,11 +135,17 @@ async def repair(control_: Control) -> list[str]:
         gangs.release_lapsed(conn)
         expired: list[tuple[UUID, Event]] = [(job_id, Expire()) for job_id in jobs.expired(conn, BATCH)]
         due: list[tuple[UUID, Event]] = [(job_id, Wake()) for job_id in control.due_retries(conn, BATCH)]
-        decisions = [
-            jobs.apply(conn, job_id, event, actor=ACTOR, rng=control_.rng)[1]
-            for job_id, event in sorted([*expired, *due], key=lambda pair: pair[0])
-        ]
-        return [decision.event for decision in decisions if isinstance(decision, Transition)]
+        changed: list[str] = []
+        silent: set[str] = set()
+        for job_id, event in sorted([*expired, *due], key=lambda pair: pair[0]):
+            job, decision = jobs.apply(conn, job_id, event, actor=ACTOR, rng=control_.rng)
+            if isinstance(decision, Transition):
+                changed.append(decision.event)
+                if job.kind in GANG_KINDS and isinstance(event, Expire):
+                    silent.add((job.lease_owner or "").partition("/")[0])
+        # At the end: who holds a node's row must not wait for a job's.
+        gangs.distrust(conn, silent)
+        return changed
 
     return await control_.transact(work)
 

@@ -86,26 +86,33 @@ def _stride(count: int, nearer: int, reach: int) -> int | None:
     return None
 
 
-def _table(kind: Collective, mine: Members, sizes: Sequence[int], repeats: int) -> Points:
+def _table(kind: Collective, mine: Members | None, sizes: Sequence[int], repeats: int) -> Points:
     return tuple((float(size), _agreed(_seconds(kind, size, mine, repeats))) for size in sizes)
 
 
-def _group(count: int, stride: int) -> Members:
-    """This rank's group. All groups are made by all ranks, in the same order."""
+def _group(count: int, stride: int) -> Members | None:
+    """This rank's group, if it is in one: some are left over where the world is no multiple of the groups.
+
+    All groups are made by all ranks, in the same order.
+    """
     size, rank = dist.get_world_size(), dist.get_rank()
     mine: Members | None = None
     for block in range(0, size, count * stride):
         for first in range(block, block + stride):
             members = [first + stride * index for index in range(count)]
+            if members[-1] >= size:
+                continue
             group = dist.new_group(members)
             if rank in members:
                 mine = (group, members)
-    if mine is None:
-        raise ValueError(f"{size} ranks cannot be parted into groups of {count} at distance {stride}")
     return mine
 
 
-def _seconds(kind: Collective, size: int, mine: Members, repeats: int) -> float:
+def _seconds(kind: Collective, size: int, mine: Members | None, repeats: int) -> float | None:
+    if mine is None:
+        for _ in range(repeats + 2):
+            dist.barrier()
+        return None
     group, members = mine
     count = len(members)
     whole = torch.zeros(max(count, size // 4 // count * count))
@@ -136,11 +143,12 @@ def _there_and_back(data: Tensor, group: dist.ProcessGroup, members: list[int]) 
         dist.send(data, first, group=group)
 
 
-def _agreed(seconds: float) -> float:
-    """The mean over all ranks, which makes the table the same everywhere."""
-    value = torch.tensor([seconds], dtype=torch.float64)
-    dist.all_reduce(value)
-    return float(value) / dist.get_world_size()
+def _agreed(seconds: float | None) -> float:
+    """The mean over the ranks that took part, which makes the table the same everywhere."""
+    sums = torch.tensor([seconds or 0.0, float(seconds is not None)], dtype=torch.float64)
+    dist.all_reduce(sums)
+    total, count = sums.tolist()
+    return float(total / count)
 
 
 def _products(matrix: Tensor, seconds: float) -> float:

@@ -118,9 +118,11 @@ def _sendable(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...
     return tuple(contiguous_gradient(x) if x.requires_grad else x for x in args)
 
 
-def _detachable(_module: nn.Module, _args: Any, out: Tensor | Carry) -> Tensor | Carry:
-    """Zero-bubble schedules detach the outputs in place, which skips that only pass through, as views, do not allow."""
-    return tuple(x.clone() for x in out) if isinstance(out, tuple) else out
+def _detachable(_module: nn.Module, args: tuple[Tensor, ...], out: Tensor | Carry) -> Tensor | Carry:
+    """Zero-bubble schedules detach outputs in place, which views, and inputs that only pass through, do not allow."""
+    if isinstance(out, tuple):
+        return tuple(x.clone() for x in out)
+    return out.clone() if out._is_view() or any(out is x for x in args) else out  # noqa: SLF001
 
 
 def passing(skeleton: list[nn.Module], inputs: Tensor, plan: ParallelPlan) -> list[Carry]:
