@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+import time
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sextant_shared.errors import SextantError, StaleFence
 from sextant_shared.execution import checkpoints
+from sextant_shared.execution.hold import Hold, Wish
 from sextant_shared.execution.launching import Launcher, Running
-from sextant_shared.execution.lease import Lease, Wish
+from sextant_shared.execution.lease import Lease
 from sextant_shared.execution.live import Live
 from sextant_shared.execution.orders import lay_out
 from sextant_shared.execution.workbench import Checkpoint, Failed, parse_event
@@ -39,11 +41,12 @@ class Members:
 
     def run(self, job_id: UUID) -> bool:
         """Join the gang and see it through; False where it waits for this node no longer."""
+        sent = time.monotonic()
         with self._shop.engine.begin() as conn:
             joined = gangs.join(conn, job_id, self._node, self._shop.lease_s)
         if joined is None:
             return False
-        member = Member(self._shop, self._launcher, self._node, *joined)
+        member = Member(self._shop, self._launcher, self._node, *joined, Hold.since(sent, self._shop.lease_s))
         with self._lock:
             self._running.add(member)
         try:
@@ -73,12 +76,12 @@ class Members:
 class Member:
     """One membership."""
 
-    def __init__(self, shop: Workshop, launcher: Launcher, node: str, job: Job, place: Place) -> None:
+    def __init__(self, shop: Workshop, launcher: Launcher, node: str, job: Job, place: Place, hold: Hold) -> None:
         self._shop, self._launcher, self._node, self._job, self._place = shop, launcher, node, job, place
         self._directory = shop.directory / str(job.id) / str(job.fence)
         self._live = Live(shop, job, self._directory, origin=f"{node}: ")
         self._work: Running | None = None
-        self._lease = Lease(shop.lease_s, self._beat, self._obey, self._live.publish)
+        self._lease = Lease(hold, self._beat, self._obey, self._live.publish)
 
     def drain(self) -> None:
         """Ask the gang to save and stop."""
@@ -105,6 +108,7 @@ class Member:
         failed: Failed | None = None
         try:
             lay_out(self._shop, self._job, self._directory)
+            self._lease.insist()
             self._work = self._launcher.start(self._directory, self._place)
             if self._lease.wish is not Wish.GO_ON:
                 self._obey(self._lease.wish)

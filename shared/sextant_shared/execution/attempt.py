@@ -16,14 +16,16 @@ from sextant_shared.artefacts import File, digest_of
 from sextant_shared.errors import SextantError, StaleFence
 from sextant_shared.execution import checkpoints
 from sextant_shared.execution.company import Company
+from sextant_shared.execution.hold import Hold, Wish, conclude, failure
 from sextant_shared.execution.launching import Ending, Running
-from sextant_shared.execution.lease import Lease, Wish
+from sextant_shared.execution.lease import Lease
 from sextant_shared.execution.live import Live
 from sextant_shared.execution.orders import lay_out
 from sextant_shared.execution.workbench import Checkpoint, Failed, Paused, Progress, Registration, Result, parse_event
 from sextant_shared.execution.workshop import Workshop
+from sextant_shared.faults import Point
 from sextant_shared.lifecycle import jobs
-from sextant_shared.lifecycle.machine import Died, Event, Fail, Job, Stopped
+from sextant_shared.lifecycle.machine import Complete, Died, Event, Fail, Job, Stopped
 from sextant_shared.lifecycle.place import Place
 from sextant_shared.store import versions
 
@@ -31,13 +33,17 @@ log = structlog.get_logger(__name__)
 
 GRACE_S = 10.0
 PAUSABLE = frozenset({"train"})
+OUTCOMES: dict[type[Event], str] = {Fail: "failed", Stopped: "stopped", Died: "died"}
 
 
 class Attempt:
     """One claimed attempt."""
 
-    def __init__(self, shop: Workshop, job: Job, place: Place, node: str, rng: Random) -> None:
-        """`place` is this node's part of the work, and `node` its name among those of a gang."""
+    def __init__(self, shop: Workshop, job: Job, hold: Hold, place: Place, node: str, rng: Random) -> None:
+        """`place` is this node's part of the work, and `node` its name among those of a gang.
+
+        `hold` counts from when the claim was sent: this process may have been stopped since.
+        """
         self._shop = shop
         self._job = job
         self._place, self._node = place, node
@@ -47,7 +53,7 @@ class Attempt:
         self._live = Live(shop, job, self._directory)
         self._work: Running | None = None
         self._killer: threading.Timer | None = None
-        self._lease = Lease(shop.lease_s, self._beat, self._obey, self._live.publish)
+        self._lease = Lease(hold, self._beat, self._obey, self._live.publish)
 
     @property
     def job_id(self) -> UUID:
@@ -86,7 +92,10 @@ class Attempt:
     def _run_leased(self) -> str:
         try:
             lay_out(self._shop, self._job, self._directory)
+            self._lease.insist()
+            self._shop.faults.reach(Point.ATTEMPT_PREPARED)
             self._work = self._shop.launchers[self._job.kind].start(self._directory, self._place)
+            self._shop.faults.reach(Point.ATTEMPT_STARTED)
             self._company.call(self._work.meeting, self._node)
             if self._lease.wish is not Wish.GO_ON:
                 self._obey(self._lease.wish)
@@ -99,6 +108,7 @@ class Attempt:
         finally:
             if self._work:
                 self._work.kill()
+        self._shop.faults.reach(Point.ATTEMPT_ENDED)
         self._live.publish()
         try:
             return self._commit(final, ending)
@@ -123,18 +133,8 @@ class Attempt:
         return versions.prefix_of(self._job.id, self._job.fence)
 
     def _commit(self, final: Result | Paused | Failed | None, ending: Ending) -> str:
-        if self._lease.wish is Wish.LOST:
-            raise StaleFence("the lease was lost while the work ran")
-        if isinstance(final, Result) and ending.clean:
-            return self._succeed(final)
-        if isinstance(final, Failed) and not final.interrupted:
-            return self._end_badly(final)
-        if isinstance(final, Paused) or self._lease.wish in (Wish.CANCEL, Wish.PAUSE, Wish.DRAIN):
-            return self._write(Stopped(self._job.fence), "stopped")
-        cause = self._company.why()
-        if isinstance(cause, Failed):
-            return self._end_badly(cause)
-        return self._write(Died(self._job.fence, cause or ending.told), "died")
+        event = conclude(self._job.fence, final, ending, self._lease.wish, self._company.why)
+        return self._succeed(final) if isinstance(event, Complete) and isinstance(final, Result) else self._write(event)
 
     def _succeed(self, result: Result) -> str:
         log_file = self._directory / "log.txt"
@@ -144,6 +144,7 @@ class Attempt:
         by_path = {file.path: file for file in files}
         outputs = dict(result.outputs)
         job = self._job
+        self._shop.faults.reach(Point.RESULT_STORED)
         with self._shop.engine.begin() as conn:
             # The lock on the job's row comes first in every transaction, so that none waits for another in a circle.
             jobs.lock(conn, job.id)
@@ -151,6 +152,8 @@ class Attempt:
                 outputs[item.output] = self._register(conn, item, [by_path[path] for path in item.files])
             plain = [file.plain() for file in files]
             jobs.complete(conn, job.id, job.fence, files=plain, outputs=outputs, actor=self._shop.worker, rng=self._rng)
+            self._shop.faults.reach(Point.RESULT_WRITTEN)
+        self._shop.faults.reach(Point.RESULT_COMMITTED)
         return "succeeded"
 
     def _register(self, conn: Connection, item: Registration, files: list[File]) -> dict[str, object]:
@@ -167,16 +170,15 @@ class Attempt:
         )
 
     def _end_badly(self, failed: Failed) -> str:
-        error: dict[str, object] = {"message": failed.message[:4000]}
-        if failed.field:
-            error["field"] = failed.field
-        return self._write(Fail(self._job.fence, error, failed.retriable), "failed")
+        return self._write(failure(self._job.fence, failed))
 
-    def _write(self, event: Event, outcome: str) -> str:
+    def _write(self, event: Event) -> str:
         with self._shop.engine.begin() as conn:
             _, decision = jobs.apply(conn, self._job.id, event, actor=self._shop.worker, rng=self._rng)
+            self._shop.faults.reach(Point.ENDING_WRITTEN)
+        self._shop.faults.reach(Point.ENDING_COMMITTED)
         jobs.insist(decision)
-        return outcome
+        return OUTCOMES[type(event)]
 
     def _beat(self) -> jobs.Beat:
         progress = self._live.progress
@@ -186,6 +188,8 @@ class Attempt:
             if not self._company.look(conn) and self._work:
                 # The ranks here wait for some that are gone, and would until they time out.
                 self._work.kill()
+            self._shop.faults.reach(Point.BEAT_WRITTEN)
+        self._shop.faults.reach(Point.BEAT_COMMITTED)
         return beat
 
     def _obey(self, wish: Wish) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sextant_shared.execution.workbench import Checkpoint
 from sextant_shared.execution.workshop import Workshop
+from sextant_shared.faults import Point
 from sextant_shared.lifecycle import gangs
 from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.place import Place
@@ -16,6 +17,9 @@ def hand_in(shop: Workshop, job: Job, place: Place, node: str, directory: Path, 
     """Store what lies under `directory`, and commit it. Raises StaleFence where another attempt owns the job."""
     prefix = f"{versions.prefix_of(job.id, job.fence)}/{event.path}"
     files = [file.plain() for file in shop.artefacts.publish(directory / "out" / event.path, prefix)]
+    shop.faults.reach(Point.CHECKPOINT_STORED)
     at = {"step": event.step, "samples": event.samples}
     with shop.engine.begin() as conn:
         gangs.commit_part(conn, job.id, job.fence, place, node, path=f"{job.fence}/{event.path}", files=files, **at)
+        shop.faults.reach(Point.CHECKPOINT_WRITTEN)
+    shop.faults.reach(Point.CHECKPOINT_COMMITTED)

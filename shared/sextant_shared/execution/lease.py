@@ -6,45 +6,28 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from enum import Enum, auto
 
 import structlog
 
 from sextant_shared.errors import StaleFence
+from sextant_shared.execution.hold import Hold, Wish
 from sextant_shared.lifecycle.jobs import Beat
 
 log = structlog.get_logger(__name__)
-
-MARGIN = 0.8
-"""Share of the lease after which work is stopped if no heartbeat got through: before anyone else may claim."""
-
-
-class Wish(Enum):
-    """What has to become of the running attempt."""
-
-    GO_ON = auto()
-    PAUSE = auto()
-    CANCEL = auto()
-    DRAIN = auto()
-    LOST = auto()
 
 
 class Lease:
     """Beats every third of the lease, and soon after `hurry`; `on_wish` is called once for each new wish, on the
     lease's thread.
-
-    The deadline counts from the moment a heartbeat is sent, by the monotonic clock, so that a process which was stopped
-    (SIGSTOP, a frozen machine) knows on waking that it may have lost the job, before it asks anyone.
     """
 
     def __init__(
-        self, lease_s: float, beat: Callable[[], Beat], on_wish: Callable[[Wish], None], tick: Callable[[], None]
+        self, hold: Hold, beat: Callable[[], Beat], on_wish: Callable[[Wish], None], tick: Callable[[], None]
     ) -> None:
-        self._lease_s = lease_s
+        self._hold = hold
         self._beat = beat
         self._on_wish = on_wish
         self._tick = tick
-        self._deadline = time.monotonic() + lease_s * MARGIN
         self._over = threading.Event()
         self._hurried = threading.Event()
         self._wish = Wish.GO_ON
@@ -65,6 +48,11 @@ class Lease:
             self._wish = wish
             self._on_wish(wish)
 
+    def insist(self) -> None:
+        """Raise StaleFence where the lease may have run out: whoever was stopped for long must not begin."""
+        if self._hold.is_lost(time.monotonic()):
+            raise StaleFence("the lease ran out before the work began")
+
     def __enter__(self) -> Lease:
         # In the context of whoever runs the work, so that the logs of both name the same job.
         self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="lease", daemon=True)
@@ -77,19 +65,19 @@ class Lease:
             self._thread.join()
 
     def _run(self) -> None:
-        next_beat = time.monotonic() + self._lease_s / 3
-        while not self._over.wait(min(0.25, self._lease_s / 6)):
-            if time.monotonic() > self._deadline:
+        while not self._over.wait(min(0.25, self._hold.lease_s / 6)):
+            now = time.monotonic()
+            if self._hold.is_lost(now):
                 self.wish_for(Wish.LOST)
                 return
-            if time.monotonic() >= next_beat or self._hurried.is_set():
+            if self._hold.is_due(now) or self._hurried.is_set():
                 self._hurried.clear()
-                next_beat = time.monotonic() + self._lease_s / 3
                 self._beat_once()
             self._tick()
 
     def _beat_once(self) -> None:
         sent = time.monotonic()
+        self._hold.sending(sent)
         try:
             beat = self._beat()
         except StaleFence:
@@ -99,7 +87,7 @@ class Lease:
             # Whatever it was, the store may be away for a moment; the deadline decides how long that may last.
             log.warning("lease.heartbeat_failed", error=str(error))
             return
-        self._deadline = sent + self._lease_s * MARGIN
+        self._hold.extended(sent)
         if beat.cancel:
             self.wish_for(Wish.CANCEL)
         elif beat.pause:

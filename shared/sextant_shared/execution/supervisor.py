@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -13,7 +14,9 @@ from pydantic import ValidationError
 
 from sextant_shared.contracts.messages import JobEvent
 from sextant_shared.execution.attempt import Attempt
+from sextant_shared.execution.hold import Hold
 from sextant_shared.execution.workshop import Workshop
+from sextant_shared.faults import Point
 from sextant_shared.lifecycle import gangs, jobs
 from sextant_shared.lifecycle.machine import GANG_KINDS, Claim, Died, Job, Transition
 from sextant_shared.lifecycle.place import Place
@@ -51,11 +54,12 @@ class Supervisor:
 
     def run(self, job_id: UUID, epoch: int | None = None) -> bool:
         """Claim the job and see it through; False where it is not to be had (a doubled or late message)."""
+        sent = time.monotonic()
         claimed = self._claim(job_id, epoch)
         if claimed is None:
             return False
         job, place, node = claimed
-        attempt = Attempt(self._shop, job, place, node, self._rng)
+        attempt = Attempt(self._shop, job, Hold.since(sent, self._shop.lease_s), place, node, self._rng)
         with self._lock:
             self._running.add(attempt)
         try:
@@ -85,7 +89,9 @@ class Supervisor:
             for job in held:
                 event = Died(job.fence, "the worker process died")
                 jobs.apply(conn, job.id, event, actor=self._shop.worker, rng=self._rng)
+                self._shop.faults.reach(Point.RECOVER_WRITTEN)
         if held:
+            self._shop.faults.reach(Point.RECOVER_COMMITTED)
             self._shop.bus.wake()
         return len(held)
 
@@ -97,9 +103,12 @@ class Supervisor:
             node = job.lease_owner or self._shop.worker
             if isinstance(decision, Transition) and job.kind in GANG_KINDS:
                 place = gangs.place_of(conn, job.id, node)
+            if isinstance(decision, Transition):
+                self._shop.faults.reach(Point.CLAIM_WRITTEN)
         if not isinstance(decision, Transition):
             log.info("claim.refused", job_id=str(job_id), decision=str(decision))
             return None
+        self._shop.faults.reach(Point.CLAIM_COMMITTED)
         claimed_at = decision.changes["lease_until"] - timedelta(seconds=self._shop.lease_s)
         self._shop.measures.claimed(job.kind, (claimed_at - job.run_after).total_seconds())
         return replace(job, state=decision.state, fence=job.fence + 1, attempt=job.attempt + 1), place, node

@@ -12,6 +12,7 @@ from sextant_shared.artefacts import Artefacts
 from sextant_shared.bus import ThreadedBus
 from sextant_shared.execution.launching import Launcher
 from sextant_shared.execution.measures import Measures
+from sextant_shared.faults import NO_FAULTS, Faults
 from sextant_shared.lifecycle.machine import Job
 
 
@@ -28,3 +29,4 @@ class Workshop:
     launchers: dict[str, Launcher]
     measures: Measures
     service: Callable[[Job], dict[str, str]] = lambda job: {}
+    faults: Faults = NO_FAULTS

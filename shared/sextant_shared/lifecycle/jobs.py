@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Row, RowMapping, and_, bindparam, func, inser
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_shared.errors import Conflict, NotFound, StaleFence
-from sextant_shared.lifecycle.machine import GANG_KINDS, Complete, Decision, Event, Job, Refused, Transition, step
+from sextant_shared.lifecycle import machine
+from sextant_shared.lifecycle.machine import Complete, Decision, Event, Job, Refused, Transition, step
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 
@@ -151,25 +152,12 @@ RELEASE = t.reservations.delete().where(t.reservations.c.job_id == bindparam("jo
 
 
 def _write(conn: Connection, job: Job, move: Transition, actor: str, now: datetime) -> None:
-    values = {
-        **move.changes,
-        "state": move.state,
-        "seq": job.seq + 1,
-        "actor": actor,
-        "event": move.event,
-        "detail": move.detail,
-    }
-    if move.state.is_terminal:
-        values["finished_at"] = now
-    if job.state is State.QUARANTINED:
-        values["finished_at"] = None
-    values |= {"job_id": job.id, "job_seq": job.seq}
+    values = {**machine.columns(job, move, now), "actor": actor, "job_id": job.id, "job_seq": job.seq}
     if move.state is State.RUNNING:
         conn.execute(MOVE_TO_RUNNING, {**values, "now": now})
     else:
         conn.execute(MOVE, values)
-    had_slots = job.kind in GANG_KINDS and (job.state.is_held or job.state is State.RESERVED)
-    if had_slots and not move.state.is_held:
+    if machine.frees_slots(job, move):
         conn.execute(RELEASE, {"job_id": job.id})
 
 
@@ -241,9 +229,13 @@ def last_checkpoint(conn: Connection, job_id: UUID) -> Row[Any] | None:
 
 
 def expired(conn: Connection, limit: int) -> list[UUID]:
-    """Jobs whose lease or reservation has run out, for the reaper."""
+    """Jobs whose lease or reservation has run out, locked, for the reaper.
+
+    A job that another transaction holds is left out: a worker that was stopped in the middle of one must not keep the
+    reaper from the jobs of the others.
+    """
     query = select(t.jobs.c.id).where(t.jobs.c.lease_until < func.clock_timestamp()).limit(limit)
-    return list(conn.execute(query).scalars())
+    return list(conn.execute(query.with_for_update(skip_locked=True)).scalars())
 
 
 def held_by(conn: Connection, owner: str) -> list[Job]:

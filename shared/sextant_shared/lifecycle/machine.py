@@ -393,6 +393,22 @@ def _requeue(event: Requeue, job: Job, now: datetime, rng: Random) -> Decision:
     return Transition(State.QUEUED, "requeued", {**FREE, "errors": 0, "worker_deaths": 0, "run_after": now})
 
 
+def columns(job: Job, move: Transition, now: datetime) -> dict[str, Any]:
+    """What `move` writes into the row of `job`, its audit columns but for the actor."""
+    values = {**move.changes, "state": move.state, "seq": job.seq + 1, "event": move.event, "detail": move.detail}
+    if move.state.is_terminal:
+        values["finished_at"] = now
+    if job.state is State.QUARANTINED:
+        values["finished_at"] = None
+    return values
+
+
+def frees_slots(job: Job, move: Transition) -> bool:
+    """Whether the slots that a gang held are free after `move`."""
+    had_slots = job.kind in GANG_KINDS and (job.state.is_held or job.state is State.RESERVED)
+    return had_slots and not move.state.is_held
+
+
 def _fenced(job: Job, fence: int) -> Refused | None:
     if job.fence == fence and job.state.is_held:
         return None

@@ -216,6 +216,27 @@ def test_an_expired_lease_is_taken_away_once_and_a_retry_wakes_when_it_is_due(
     assert states(database) == ["QUEUED", "QUEUED"]
 
 
+def test_a_worker_that_was_stopped_within_a_transaction_holds_up_its_own_job_alone(
+    database: Engine, settings: SchedulerSettings
+) -> None:
+    stopped, lost, queued = submit(database, 3)
+    with database.begin() as conn:
+        for job_id in (stopped, lost):
+            jobs.apply(conn, job_id, m.Claim("w", 10.0), actor="t", rng=Random(0))
+        conn.execute(text("UPDATE jobs SET lease_until = lease_until - interval '1 hour' WHERE state = 'RUNNING'"))
+
+    async def work(copy: Control) -> list[str]:
+        await handlers.mark_dispatched(copy, [queued])
+        return await handlers.repair(copy)
+
+    with database.connect() as conn:
+        jobs.lock(conn, stopped)
+        jobs.lock(conn, queued)
+        assert list(chain.from_iterable(together(settings, work))) == ["worker-lost"]
+    assert list(chain.from_iterable(together(settings, work))) == ["worker-lost"]
+    assert states(database) == ["QUEUED"] * 3
+
+
 def test_slots_are_never_given_twice(database: Engine, settings: SchedulerSettings) -> None:
     spec = {"kind": "train", "data": {"dataset": "d"}, "model": {"zoo": "mlp"}, "resources": {"ranks": 2}}
     submit(database, 5, **spec)

@@ -211,12 +211,20 @@ def _raw(conn: Connection, changes: str, job_id: UUID) -> None:
         "fence = fence + 1",
         "state = 'RUNNING', fence = fence + 2, seq = seq + 1",
         "audit_hash = 'x'",
+        "seq = seq + 1",
     ],
 )
 def test_the_database_itself_refuses_an_illegal_change(database: Engine, changes: str) -> None:
     job_id = submitted(database)
     with pytest.raises(IntegrityError), database.begin() as conn:
         _raw(conn, changes, job_id)
+
+
+def test_the_database_itself_refuses_a_second_claim(database: Engine) -> None:
+    job_id = submitted(database)
+    tell(database, job_id, m.Claim("w", 10.0))
+    with pytest.raises(IntegrityError, match="no legal transition"), database.begin() as conn:
+        _raw(conn, "state = 'RUNNING', fence = fence + 1, seq = seq + 1", job_id)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'x'", "DELETE FROM audit", "TRUNCATE audit CASCADE"])

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -246,6 +247,16 @@ def test_what_a_dead_predecessor_held_is_handed_back_at_once(shop: Shop) -> None
     shop.tell(others, m.Claim("another", 3600.0))
     assert shop.supervisor.recover() == 1
     assert [shop.row(job_id).state for job_id in (held, others)] == ["QUEUED", "RUNNING"]
+
+
+def test_work_does_not_begin_where_its_worker_was_stopped_after_the_claim_for_most_of_the_lease(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Measures, "claimed", lambda *_: time.sleep(LEASE_S * 0.9))
+    job_id = shop.submit()
+    assert shop.supervisor.run(job_id)
+    assert not shop.work.begun.is_set()
+    assert shop.row(job_id).state == "RUNNING"  # for the reaper
 
 
 def test_a_child_gets_neither_an_address_nor_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

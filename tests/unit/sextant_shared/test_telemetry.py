@@ -9,6 +9,7 @@ import sys
 PROGRAM = """
 import logging, threading, time
 import structlog
+from sextant_shared.execution.hold import Hold
 from sextant_shared.execution.lease import Lease
 from sextant_shared.lifecycle.jobs import Beat
 from sextant_shared.telemetry import configure_logging
@@ -19,7 +20,8 @@ threading.Thread(target=log.info, args=("from another thread",)).start()
 logging.getLogger("library").warning("from a library")
 with structlog.contextvars.bound_contextvars(job_id="j"):
     told = threading.Event()
-    with Lease(1.0, lambda: Beat(False, False), print, lambda: (log.info("from the lease"), told.set())):
+    hold = Hold.since(time.monotonic(), 1.0)
+    with Lease(hold, lambda: Beat(False, False), print, lambda: (log.info("from the lease"), told.set())):
         told.wait(10)
 """
 

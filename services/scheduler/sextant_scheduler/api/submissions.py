@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sextant_shared.bus import Bus
 from sextant_shared.contracts.specs import CELERY_KINDS
 from sextant_shared.errors import RateLimited, Unavailable
+from sextant_shared.faults import NO_FAULTS, Faults, Point
 from sextant_shared.lifecycle import jobs
 from sextant_shared.lifecycle.jobs import NewJob, Submitted
 from sextant_shared.lifecycle.states import State
@@ -27,10 +28,11 @@ class Submissions:
     A few transactions at a time keep both sides busy: the database writes one group while the next one is read.
     """
 
-    def __init__(self, engine: AsyncEngine, bus: Bus) -> None:
+    def __init__(self, engine: AsyncEngine, bus: Bus, faults: Faults = NO_FAULTS) -> None:
         """`engine` commits each statement: a group is inserted by one."""
         self._engine = engine
         self._bus = bus
+        self._faults = faults
         self._waiting: deque[tuple[NewJob, asyncio.Future[Submitted]]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
 
@@ -52,6 +54,7 @@ class Submissions:
             await self._commit(batch)
 
     async def _commit(self, batch: list[tuple[NewJob, asyncio.Future[Submitted]]]) -> None:
+        self._faults.reach(Point.SUBMIT_ARRIVED)
         try:
             results = await self._insert([job for job, _ in batch])
         except SQLAlchemyError as error:
@@ -64,6 +67,7 @@ class Submissions:
         except OSError:
             self._refuse(batch, Unavailable())
         else:
+            self._faults.reach(Point.SUBMIT_COMMITTED)
             # The wake goes first: the workers need not wait until the answers are written.
             await self._bus.wake(_dispatchable([job for job, _ in batch], results))
             for (_, future), result in zip(batch, results, strict=True):

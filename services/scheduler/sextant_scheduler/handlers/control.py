@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 from uuid import UUID
 
-import structlog
 from celery import Celery
-from nats.errors import Error as NatsError
-from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sextant_scheduler.domain.placement import place
-from sextant_scheduler.handlers import pipelines
+from sextant_scheduler.domain import advancing, rounds
+from sextant_scheduler.handlers.ports import CeleryQueues, DueJobs, JetStream, Transaction
 from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control
-from sextant_shared import queue
 from sextant_shared.bus import Bus
-from sextant_shared.lifecycle import gangs, jobs
-from sextant_shared.lifecycle.machine import GANG_KINDS, Event, Expire, Reserve, Transition, Wake
+from sextant_shared.faults import NO_FAULTS, Faults, Point
 
-log = structlog.get_logger(__name__)
-
-ACTOR = "scheduler"
-BATCH = 500
 T = TypeVar("T")
 
 
@@ -43,61 +34,34 @@ class Control:
     celery: Celery
     settings: SchedulerSettings
     rng: Random
+    faults: Faults = NO_FAULTS
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction and commit it."""
         async with self.engine.begin() as conn:
             return await conn.run_sync(work)
 
+    @asynccontextmanager
+    async def transaction(self, changes: Point | None = None) -> AsyncIterator[Transaction]:
+        """The ports of the rounds in one transaction, committed at the end."""
+        async with self.engine.begin() as conn:
+            yield Transaction(conn, self.settings, self.rng, self.faults, changes)
+
 
 async def relay(control_: Control) -> set[UUID]:
-    """Publish what the outbox holds; the parents of the jobs that the messages were about.
-
-    Published first, marked after: a stop in between publishes again, and JetStream drops the second by its message id.
-    """
-    touched: set[UUID] = set()
-    async with control_.engine.begin() as conn:
-        rows = await conn.run_sync(control.unpublished, BATCH)
-        published: list[int] = []
-        try:
-            sends = (control_.bus.publish_once(row.subject, to_json(row.payload), row.msg_id) for row in rows)
-            for row, outcome in zip(rows, await asyncio.gather(*sends, return_exceptions=True), strict=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                published.append(row.id)
-        except (NatsError, TimeoutError, OSError) as error:
-            log.warning("relay.publish_failed", error=str(error) or type(error).__name__, waiting=len(rows))
-        if published:
-            await conn.run_sync(control.mark_published, published)
-        for row in rows:
-            if parent := row.payload.get("parent_id"):
-                touched.add(UUID(parent))
-            if row.payload.get("kind") == "pipeline":
-                touched.add(UUID(row.payload["job_id"]))
+    """Publish what the outbox holds; the controllers that the messages concern."""
+    async with control_.transaction() as transaction:
+        touched = await rounds.relay(transaction, JetStream(control_.bus))
+    control_.faults.reach(Point.RELAY_COMMITTED)
     return touched
 
 
 async def dispatch(control_: Control, announced: Sequence[tuple[UUID, str]] = ()) -> list[UUID]:
-    """Wake workers for queued jobs; those sent, for `mark_dispatched`.
-
-    The `announced` go first, without a look into the store: whoever is woken in vain finds nothing to claim.
-    """
-    sent = await asyncio.to_thread(_send, control_.celery, announced) if announced else []
-    async with control_.statements.connect() as conn:
-        due = await conn.run_sync(control.to_dispatch, control_.settings.redispatch_s, BATCH)
-    rest = [(job_id, kind) for job_id, kind in due if job_id not in sent]
-    return sent + (await asyncio.to_thread(_send, control_.celery, rest) if rest else [])
-
-
-def _send(celery: Celery, due: Sequence[tuple[UUID, str]]) -> list[UUID]:
-    sent: list[UUID] = []
-    for job_id, kind in due:
-        try:
-            queue.send(celery, kind, str(job_id))
-        except Exception as error:  # noqa: BLE001 - any broker error means the same: the sweep sends it again
-            log.warning("dispatch.failed", job_id=str(job_id), error=str(error))
-            break
-        sent.append(job_id)
+    """Wake workers for queued jobs, the `announced` first; those sent, for `mark_dispatched`."""
+    due = DueJobs(control_.statements, control_.settings.redispatch_s)
+    sent = await rounds.dispatch(due, CeleryQueues(control_.celery), announced)
+    if sent:
+        control_.faults.reach(Point.DISPATCH_SENT)
     return sent
 
 
@@ -108,46 +72,25 @@ async def mark_dispatched(control_: Control, sent: list[UUID]) -> None:
     if sent:
         async with control_.statements.connect() as conn:
             await conn.run_sync(control.mark_dispatched, sent)
+        control_.faults.reach(Point.DISPATCH_MARKED)
 
 
 async def place_gangs(control_: Control) -> int:
     """Reserve slots for waiting gangs; the number placed."""
-    return await control_.transact(lambda conn: _place(conn, control_.settings, control_.rng))
-
-
-def _place(conn: Connection, settings: SchedulerSettings, rng: Random) -> int:
-    waiting = control.waiting_gangs(conn, BATCH)
-    if not waiting or not control.lock_placement(conn):
-        return 0
-    placed = place(waiting, control.live_nodes(conn, settings.node_timeout_s))
-    for gang in placed:
-        event = Reserve(gang.shares, settings.reservation_s)
-        job, decision = jobs.apply(conn, gang.job_id, event, actor=ACTOR, rng=rng)
-        if isinstance(decision, Transition):
-            gangs.reserve(conn, gang.job_id, job.epoch + 1, gang.shares)
-    return len(placed)
+    async with control_.transaction() as transaction:
+        placed = await rounds.place_gangs(transaction, control_.settings.reservation_s)
+    if placed:
+        control_.faults.reach(Point.PLACE_COMMITTED)
+    return placed
 
 
 async def repair(control_: Control) -> list[str]:
     """Release expired leases and reservations, and wake retries that are due; the event of each job that changed."""
-
-    def work(conn: Connection) -> list[str]:
-        gangs.release_lapsed(conn)
-        expired: list[tuple[UUID, Event]] = [(job_id, Expire()) for job_id in jobs.expired(conn, BATCH)]
-        due: list[tuple[UUID, Event]] = [(job_id, Wake()) for job_id in control.due_retries(conn, BATCH)]
-        changed: list[str] = []
-        silent: set[str] = set()
-        for job_id, event in sorted([*expired, *due], key=lambda pair: pair[0]):
-            job, decision = jobs.apply(conn, job_id, event, actor=ACTOR, rng=control_.rng)
-            if isinstance(decision, Transition):
-                changed.append(decision.event)
-                if job.kind in GANG_KINDS and isinstance(event, Expire):
-                    silent.add((job.lease_owner or "").partition("/")[0])
-        # At the end: who holds a node's row must not wait for a job's.
-        gangs.distrust(conn, silent)
-        return changed
-
-    return await control_.transact(work)
+    async with control_.transaction(Point.REPAIR_APPLIED) as transaction:
+        events = await rounds.repair(transaction)
+    if events:
+        control_.faults.reach(Point.REPAIR_COMMITTED)
+    return events
 
 
 async def advance_pipelines(control_: Control, touched: set[UUID] | None) -> int:
@@ -155,5 +98,9 @@ async def advance_pipelines(control_: Control, touched: set[UUID] | None) -> int
     due = await control_.transact(control.open_pipelines) if touched is None else sorted(touched)
     changed = 0
     for pipeline_id in due:
-        changed += await control_.transact(lambda conn, i=pipeline_id: pipelines.advance(conn, i, control_.rng))  # type: ignore[misc]
+        async with control_.transaction(Point.ADVANCE_APPLIED) as transaction:
+            acted = await advancing.advance(transaction, pipeline_id)
+        if acted:
+            changed += 1
+            control_.faults.reach(Point.ADVANCE_COMMITTED)
     return changed

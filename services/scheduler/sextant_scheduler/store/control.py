@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, func, select, text, tuple_, upda
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sextant_scheduler.domain.placement import Node, Waiting
+from sextant_scheduler.domain.rounds import Message
 from sextant_shared.contracts.messages import NodeAlive
 from sextant_shared.contracts.specs import CELERY_KINDS
 from sextant_shared.lifecycle.states import State
@@ -18,14 +19,15 @@ from sextant_shared.store import tables as t
 PLACEMENT_LOCK = 0x5E_87_A4_72
 
 
-def unpublished(conn: Connection, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
+def unpublished(conn: Connection, limit: int) -> list[Message]:
     """Outbox rows to publish, locked; rows that another relay holds are left to it.
 
     By the flag and not by "id beyond the last seen": ids commit out of order, and a late one would be skipped for ever.
     """
     query = select(t.outbox.c.id, t.outbox.c.msg_id, t.outbox.c.subject, t.outbox.c.payload)
     waiting = query.where(t.outbox.c.published_at.is_(None)).order_by(t.outbox.c.id)
-    return conn.execute(waiting.limit(limit).with_for_update(skip_locked=True)).all()
+    rows = conn.execute(waiting.limit(limit).with_for_update(skip_locked=True))
+    return [Message(row.id, row.msg_id, row.subject, row.payload) for row in rows]
 
 
 def mark_published(conn: Connection, ids: Sequence[int]) -> None:
@@ -72,9 +74,10 @@ def to_dispatch(conn: Connection, again_s: float, limit: int) -> list[tuple[UUID
 
 
 def mark_dispatched(conn: Connection, ids: Sequence[UUID]) -> None:
-    """Remember that the workers for these jobs were woken, unless they have begun meanwhile."""
+    """Remember that the workers for these jobs were woken, unless they have begun meanwhile or are about to."""
     where = (t.jobs.c.id.in_(ids), t.jobs.c.state == State.QUEUED)
-    conn.execute(update(t.jobs).where(*where).values(dispatched_at=func.clock_timestamp()))
+    waiting = select(t.jobs.c.id).where(*where).with_for_update(skip_locked=True)
+    conn.execute(update(t.jobs).where(t.jobs.c.id.in_(waiting)).values(dispatched_at=func.clock_timestamp()))
 
 
 def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
@@ -108,9 +111,10 @@ def live_nodes(conn: Connection, timeout_s: float) -> list[Node]:
 
 
 def due_retries(conn: Connection, limit: int) -> list[UUID]:
-    """Jobs whose time to be tried again has come."""
+    """Jobs whose time to be tried again has come, locked; those that another transaction holds are left out."""
     due = (t.jobs.c.state == State.RETRY_WAIT, t.jobs.c.run_after <= func.clock_timestamp())
-    return list(conn.execute(select(t.jobs.c.id).where(*due).limit(limit)).scalars())
+    query = select(t.jobs.c.id).where(*due).limit(limit)
+    return list(conn.execute(query.with_for_update(skip_locked=True)).scalars())
 
 
 def open_pipelines(conn: Connection) -> list[UUID]:
