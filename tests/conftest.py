@@ -10,10 +10,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import Phase, settings
 from sqlalchemy import Engine, create_engine, text
 
 from sextant.stack.running import RunningServers, running_servers
 from sextant_migrations import chain
+
+# For whoever only wants to know whether there is a failure: the smallest one is not looked for.
+settings.register_profile("hasty", phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.fixture(scope="session")

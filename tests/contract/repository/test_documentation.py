@@ -57,7 +57,7 @@ def test_folders_at_the_top_are_those_of_the_design() -> None:
 
 
 def test_tests_are_sorted_by_kind_and_package() -> None:
-    kinds = {"unit", "contract", "integration", "e2e", "chaos", "bench", "mutants"}
+    kinds = {"unit", "contract", "integration", "e2e", "chaos", "bench", "mutants", "simulation"}
     for path in tracked():
         if path.parts[0] == "tests" and len(path.parts) > 2:
             assert path.parts[1] in kinds, path
