@@ -1,0 +1,228 @@
+"""At every point where a process may die between two effects, it does: each job ends once, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from sqlalchemy import Engine, text
+
+from sextant.stack.running import RunningServers
+from sextant_shared.faults import Point
+
+CRASHING = Path(__file__).with_name("crashing.py")
+STATUS = 9
+DIES_WITHIN_S = 60.0
+ENDS_WITHIN_S = 60.0
+TRAIN = {"kind": "train", "data": {"dataset": "d"}, "model": {"zoo": "mlp"}, "retry": {"backoff_s": 0.2}}
+JOBS: list[dict[str, Any]] = [
+    {"kind": "probe", "retry": {"backoff_s": 0.2}},
+    {"kind": "probe", "outcome": "fail-once", "retry": {"backoff_s": 0.2}},
+    {"kind": "pipeline", "steps": {"a": {"kind": "probe"}, "b": {"kind": "probe"}}, "after": {"b": ["a"]}},
+    TRAIN,
+    {"kind": "probe"},
+]
+LONG = {"kind": "probe", "sleep_s": 3.8}
+"""Long enough for a heartbeat."""
+OF_ROLE = {
+    "submitter": [p for p in Point if p.startswith("submit.")],
+    "control": [p for p in Point if p.split(".")[0] in ("relay", "dispatch", "place", "repair", "advance")],
+    "agent": [p for p in Point if p.startswith("checkpoint.")],
+    "worker": [p for p in Point if p.split(".")[0] in ("claim", "attempt", "beat", "result", "ending", "recover")],
+}
+ROUNDS = [
+    {role: point for role, point in zip(OF_ROLE, points, strict=True) if point}
+    for points in zip_longest(*OF_ROLE.values())
+]
+
+
+def test_every_point_belongs_to_one_role() -> None:
+    assert sorted(point for points in OF_ROLE.values() for point in points) == sorted(Point)
+
+
+@dataclass
+class Installation:
+    """The processes, each started again when it died."""
+
+    config: dict[str, str]
+    engine: Engine
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    wanted: dict[str, Any] = field(default_factory=dict)
+    died: set[str] = field(default_factory=set)
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.config["directory"])
+
+    def start(self, role: str, point: str | None = None) -> subprocess.Popen[bytes]:
+        """A process of this role, in place of the one that runs."""
+        if old := self.running.pop(role, None):
+            old.kill()
+            old.wait()
+        command = [sys.executable, str(CRASHING), role, json.dumps(self.config), *([point] if point else [])]
+        with (self.directory / f"{role}.log").open("ab") as log:
+            self.running[role] = subprocess.Popen(command, stdout=log, stderr=log)
+        return self.running[role]
+
+    def let_die(self, points: dict[str, list[str]]) -> None:
+        """Wait until each process has died at its points, one after the other; start it anew each time."""
+        until = time.monotonic() + DIES_WITHIN_S
+        while points:
+            for role, left in list(points.items()):
+                status = self.running[role].poll()
+                if status is None:
+                    assert time.monotonic() < until, f"{role} never came to {left[0]}:\n{self.tail(role)}"
+                    continue
+                assert status == STATUS, f"{role} ended with {status} instead of at {left[0]}:\n{self.tail(role)}"
+                self.died.add(left.pop(0))
+                self.start(role, left[0] if left else None)
+                if not left:
+                    del points[role]
+            time.sleep(0.05)
+
+    def tail(self, role: str) -> str:
+        """The end of its log."""
+        return (self.directory / f"{role}.log").read_text()[-2000:]
+
+    def want(self, number: int, *, long: bool) -> list[str]:
+        """More jobs for the submitter to submit; their keys."""
+        more = {f"{number}/{index}": spec for index, spec in enumerate([*([LONG] if long else []), *JOBS])}
+        self.wanted |= more
+        (self.directory / "wanted.json").write_text(json.dumps(self.wanted))
+        return list(more)
+
+    def round(self, number: int, points: dict[str, str]) -> None:
+        """Arm the processes, let them work, restart those that died, and wait for the end."""
+        keys = self.want(number, long=any(point.startswith("beat.") for point in points.values()))
+        # There is something to recover only for the successor of one that died.
+        armed = {
+            role: [*([Point.CLAIM_COMMITTED] if point.startswith("recover.") else []), point]
+            for role, point in points.items()
+        }
+        for role, (first, *_) in armed.items():
+            self.start(role, first)
+        if "submitter" not in points:
+            self.start("submitter")
+        self.let_die(armed)
+        assert self.running["submitter"].wait(ENDS_WITHIN_S) == 0, self.tail("submitter")
+        self.wait_for(keys)
+
+    def wait_for(self, keys: list[str]) -> None:
+        """Until these jobs have ended and every event is published."""
+        open_jobs = text("SELECT idem_key, state FROM jobs WHERE finished_at IS NULL")
+        waiting = text("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+        until = time.monotonic() + ENDS_WITHIN_S
+        while time.monotonic() < until:
+            with self.engine.connect() as conn:
+                left = conn.execute(open_jobs).all()
+                if not left and not conn.execute(waiting).scalar_one():
+                    return
+            time.sleep(0.1)
+        logs = "\n".join(self.tail(role) for role in self.running)
+        raise AssertionError(f"{keys}: still open: {left}\n{logs}")
+
+    def stop(self) -> None:
+        """End all."""
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def installation(
+    database: Engine, database_url: str, servers: RunningServers, tmp_path: Path
+) -> Iterator[Installation]:
+    """Nothing armed."""
+    urls = {"database_url": database_url, "redis_url": servers.urls.redis_url, "nats_url": servers.urls.nats_url}
+    made = Installation({**urls, "directory": str(tmp_path)}, database)
+    for role in ("control", "worker", "agent"):
+        made.start(role)
+    yield made
+    made.stop()
+
+
+# Each query gives rows where something is wrong; the numbers are those of docs/reliability.md.
+WRONG = {
+    "I3: completed other than once": "SELECT j.id FROM jobs j LEFT JOIN audit a ON a.subject_id = j.id AND"
+    " a.to_state = 'SUCCEEDED' GROUP BY j.id HAVING count(a.seq) <> 1",
+    "I7: the winner's fence is not the highest": "SELECT job_id FROM manifests m JOIN jobs j ON j.id = m.job_id"
+    " WHERE m.fence <> j.fence OR EXISTS (SELECT 1 FROM attempts x WHERE x.job_id = j.id AND x.fence > m.fence)",
+    "I8: the log has gaps": "SELECT subject_id FROM audit GROUP BY 1 HAVING count(*) <> max(seq)",
+    "I10: log and outbox differ": "SELECT a.subject_id FROM audit a FULL JOIN outbox o"
+    " ON o.msg_id = a.subject_id || ':' || a.seq WHERE a.seq IS NULL OR o.id IS NULL",
+    "I12: SUCCEEDED without a manifest, or the other way round": "SELECT j.id FROM jobs j FULL JOIN manifests m"
+    " ON m.job_id = j.id WHERE (j.state = 'SUCCEEDED') <> (m.job_id IS NOT NULL)",
+    "I16: slots are left": "SELECT job_id FROM reservations",
+    "an attempt never ended": "SELECT job_id FROM attempts WHERE ended_at IS NULL",
+}
+
+
+def verify(installation: Installation, nats_url: str) -> None:
+    """What must hold at the end."""
+    ledger = dict(line.split("\t") for line in (installation.directory / "ledger.txt").read_text().splitlines())
+    with installation.engine.connect() as conn:
+        for what, query in WRONG.items():
+            assert conn.execute(text(query)).all() == [], what
+        rows = {row.idem_key: row for row in conn.execute(text("SELECT * FROM jobs")).all()}
+        manifests = conn.execute(text("SELECT * FROM manifests")).all()
+        messages = set(conn.execute(text("SELECT msg_id FROM outbox")).scalars())
+    assert ledger.keys() == installation.wanted.keys()
+    assert {key: str(rows[key].id) for key in ledger} == ledger, "I1: an answer names a job that is not there"
+    steps = [key for key in rows if key not in ledger]
+    assert len(steps) == 2 * sum(spec["kind"] == "pipeline" for spec in installation.wanted.values()), "I2"
+    for manifest in manifests:
+        for file in manifest.files:
+            path = installation.directory / "artefacts" / str(manifest.job_id) / str(manifest.fence) / file["path"]
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"], "I12"
+    published = asyncio.run(_published(nats_url))
+    assert messages <= set(published), "I11: an event is not in the stream"
+    assert len(published) == len(set(published)), "I11: an event is in the stream twice"
+
+
+async def _published(nats_url: str) -> list[str]:
+    client = await nats.connect(nats_url)
+    subscription = await client.jetstream().subscribe("jobs.>", ordered_consumer=True)
+    info = await subscription.consumer_info()
+    found = []
+    for _ in range((info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)):
+        message = await subscription.next_msg(timeout=2)
+        found.append((message.headers or {}).get("Nats-Msg-Id", ""))
+    await client.close()
+    return found
+
+
+def crash(installation: Installation, nats_url: str, repetitions: int) -> None:
+    """Every point as often."""
+    number = 0
+    for _ in range(repetitions):
+        for points in ROUNDS:
+            installation.round(number, dict(points))
+            number += 1
+    verify(installation, nats_url)
+    hit = set((installation.directory / "hits.txt").read_text().split())
+    assert hit == set(Point), f"never reached: {sorted(set(Point) - hit)}"
+    assert installation.died == set(Point), f"died nowhere near {sorted(set(Point) - installation.died)}"
+
+
+@pytest.mark.timeout(900)
+def test_a_crash_at_any_point_loses_nothing_and_does_nothing_twice(
+    installation: Installation, servers: RunningServers
+) -> None:
+    crash(installation, servers.urls.nats_url, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_crashes_lose_nothing_and_do_nothing_twice(installation: Installation, servers: RunningServers) -> None:
+    crash(installation, servers.urls.nats_url, 5)
