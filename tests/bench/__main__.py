@@ -24,6 +24,8 @@ BENCHES = {
     "checkpointing": "tests.bench.checkpointing",
     "resnet152": "tests.bench.resnet152",
     "prepare": "tests.bench.prepare",
+    "simulate": "tests.bench.simulate",
+    "mutants": "tests.bench.mutants",
 }
 
 
