@@ -36,6 +36,10 @@ class Grade(StrEnum):
     """Another world: checkpoint, and start again over the ranks there are."""
 
 
+SLOWEST = 0.01
+"""No rank is taken to be slower than this share of the fastest: it has measured next to nothing."""
+
+
 class Policy(Record):
     """Thresholds; the defaults are those of the documentation."""
 
@@ -49,24 +53,29 @@ class Window(Record):
     """What was measured over some steps: mean seconds of compute of each rank, and of a whole step."""
 
     compute_s: tuple[float, ...] = Field(min_length=1, description="by rank; waiting for others is not in it")
-    samples: tuple[float, ...] = Field((), description="samples that each rank computed a step; empty: even")
+    work: tuple[float, ...] = Field((), description="what each rank had to compute, in any unit; empty: even")
     step_s: float = Field(gt=0)
 
     @property
     def speeds(self) -> tuple[float, ...]:
-        """Of each rank, in that of the fastest: seconds a sample, inverted."""
-        loads = self.samples or (1.0,) * len(self.compute_s)
-        rates = [load / max(seconds, 1e-9) for load, seconds in zip(loads, self.compute_s, strict=True)]
+        """Of each rank, in that of the fastest: seconds for its work, inverted."""
+        work = self.work or (1.0,) * len(self.compute_s)
+        rates = [max(each, 1e-9) / max(took, 1e-9) for each, took in zip(work, self.compute_s, strict=True)]
         fastest = max(rates)
-        return tuple(rate / fastest for rate in rates)
+        return tuple(max(SLOWEST, rate / fastest) for rate in rates)
 
 
-def trigger(windows: Sequence[Window], predicted_s: float, policy: Policy) -> Trigger | None:
-    """What the last windows show, where all of them show it."""
+def trigger(
+    windows: Sequence[Window], predicted_s: float, policy: Policy, speeds: Sequence[float] = ()
+) -> Trigger | None:
+    """What the last windows show, where all of them show it.
+
+    `speeds`: those of the ranks that the plan was made for; empty: even.
+    """
     if len(windows) < policy.windows:
         return None
     last = windows[-policy.windows :]
-    if all(_imbalance(window) > policy.imbalance for window in last):
+    if all(_imbalance(window, speeds) > policy.imbalance for window in last):
         return Trigger.IMBALANCE
     if all(window.step_s > predicted_s * (1 + policy.mispredicted) for window in last):
         return Trigger.MISPREDICTED
@@ -99,6 +108,8 @@ def checkpoint_every(step_s: float, save_s: float, share: float = 0.05) -> int:
     return max(1, -(-int(1e6 * save_s) // max(1, int(1e6 * share * step_s))))
 
 
-def _imbalance(window: Window) -> float:
-    ordered = sorted(window.compute_s)
-    return ordered[-1] / max(ordered[len(ordered) // 2], 1e-9) - 1 if len(ordered) > 2 else ordered[-1] / ordered[0] - 1
+def _imbalance(window: Window, speeds: Sequence[float]) -> float:
+    """By how much the slowest rank is slower than the median, or of two than the other, beside what was planned for."""
+    planned = speeds or (1.0,) * len(window.compute_s)
+    ordered = sorted(wanted / shown for wanted, shown in zip(planned, window.speeds, strict=True))
+    return ordered[-1] / (ordered[len(ordered) // 2] if len(ordered) > 2 else ordered[0]) - 1

@@ -14,7 +14,7 @@ from tests.bench.report import Report
 
 HOSTS = 3
 MBIT = 200.0
-TIMEOUT_S = 540.0
+TIMEOUT_S = 1200.0
 
 
 def run(report: Report) -> None:

@@ -21,6 +21,7 @@ import fsspec
 import psutil
 
 from sextant import Client
+from sextant._requests import JobLike
 from sextant.answers import ProgressEvent
 from sextant.stack import control
 from sextant.stack.home import Credentials, Home
@@ -138,7 +139,7 @@ def strike(client: Client, spec: dict[str, Any], host: str, who: psutil.Process,
             gone_at = watch.submit(gone, [process for process in everything if not process.children()])
             struck_at = time.time()
             blow(host, [*everything, who])
-    told = summary(client, client.wait(job, timeout=200))
+    told = summary(client, seen_through(client, job))
     after = [(at, step) for at, step in steps if at > told["claimed_at"]]
     before = [step for at, step in steps if at < told["claimed_at"]]
     resumed_at, first_step = after[0]
@@ -156,6 +157,15 @@ def gone(ranks: list[psutil.Process]) -> float:
     while any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks):
         time.sleep(0.02)
     return time.time()
+
+
+def seen_through(client: Client, job: JobLike) -> JobView:
+    """The job when it has succeeded; else the end of its log is told."""
+    ended = client.wait(job, timeout=240, check=False)
+    if ended.state != "SUCCEEDED":
+        lines = "".join(log.text for log in client.logs(job))
+        raise SystemExit(f"the job is {ended.state}: {ended.error}\n{lines[-6000:]}")
+    return ended
 
 
 def summary(client: Client, ended: JobView) -> dict[str, Any]:
@@ -184,7 +194,7 @@ def main(directory: Path, answer: Path, hosts: list[str], *, quick: bool) -> Non
     """Run the job undisturbed, then with each blow; write what was found."""
     home = Home.prepare(directory)
     credentials = home.credentials()
-    spec = train(6 if quick else 12)
+    spec = train(6 if quick else 10)
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         environment = stack.enter_context(servers(home, credentials))
@@ -200,7 +210,7 @@ def main(directory: Path, answer: Path, hosts: list[str], *, quick: bool) -> Non
             with agent(hosts[2], home, environment) as who:
                 wait_for(client, {first, *hosts[1:]})
                 if "calm" not in found:
-                    calm = summary(client, client.wait(client.submit(spec), timeout=200))
+                    calm = summary(client, seen_through(client, client.submit(spec)))
                     found["calm"] = calm | {"every": EVERY, "lease_s": LEASE_S}
                 found[name] = strike(client, spec, hosts[2], who, blow)
                 mend(hosts[2])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,15 +34,17 @@ def object_store(directory: Path, address: str = "127.0.0.1") -> Iterator[dict[s
         "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_ENDPOINT_URL_S3": f"http://{address}:{ports[0]}",
     }
-    with (directory / "weed.log").open("wb") as output:
-        process = subprocess.Popen(_command(directory, config, address, ports), stdout=output, stderr=output)
-    try:
-        _make_bucket(environment, process, directory / "weed.log")
-        yield environment
-    finally:
-        # It would take 25 s to leave by itself, and nothing of it is kept.
-        process.kill()
-        process.wait()
+    # Its sockets lie in the directory for temporary files, under names that another store, or a dead one, may have.
+    with (directory / "weed.log").open("wb") as output, tempfile.TemporaryDirectory(prefix="s3-") as sockets:
+        command, own = _command(directory, config, address, ports), {**os.environ, "TMPDIR": sockets}
+        process = subprocess.Popen(command, env=own, stdout=output, stderr=output)
+        try:
+            _make_bucket(environment, process, directory / "weed.log")
+            yield environment
+        finally:
+            # It would take 25 s to leave by itself, and nothing of it is kept.
+            process.kill()
+            process.wait()
 
 
 def _command(directory: Path, config: Path, address: str, ports: list[int]) -> list[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 DEVICE, BRIDGE = "link0", "bridge0"
 BURST_BYTES = 16 << 10
@@ -39,7 +40,16 @@ def hosts(count: int, mbit: float | None) -> Iterator[list[list[str]]]:
         yield [["ip", "netns", "exec", name] for name in names]
     finally:
         for name in (*names, switch):
+            _end_all(name)
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def _end_all(name: str) -> None:
+    """Whatever still runs on a host ends with it."""
+    found = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True)
+    for pid in found.stdout.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def address(index: int) -> str:

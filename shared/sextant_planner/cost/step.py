@@ -112,6 +112,14 @@ class StepCosts:
         passes = self._passes(*key)
         return passes.recomputed() if recompute else passes
 
+    def work(self, plan: ParallelPlan, *, stage: int, replica: int) -> float:
+        """Seconds of the forward passes of one step on a rank of a stage and a data-parallel replica, at full speed."""
+        device = self._slowest(plan, stage, replica)[0]
+        samples = plan.shares[replica] / plan.microbatches
+        blocks = (index for chunk in plan.chunks(stage, self._count) for index in chunk)
+        one = sum(self.block_passes(plan, index, samples=samples, device=device).forward for index in blocks)
+        return one * plan.microbatches
+
     def _price(
         self, index: int, samples: float, tp: int, cp: int, sp: bool, precision: Precision, device: int
     ) -> Passes:

@@ -13,7 +13,7 @@ from sextant_planner.rebalancing import Policy, Trigger, Window, trigger
 
 
 def measure() -> list[Window]:
-    monitor = Monitor(samples=4.0, every=4)
+    monitor = Monitor(work=4.0, every=4)
     for _ in range(13):
         with monitor.computing():
             time.sleep(0.03 if dist.get_rank() == 1 else 0.01)

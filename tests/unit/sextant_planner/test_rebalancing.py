@@ -38,10 +38,19 @@ def test_only_what_lasts_is_a_trigger(windows: list[Window], seen: Trigger | Non
 
 
 def test_speeds_are_what_the_ranks_have_shown_a_sample() -> None:
-    unlike = Window(compute_s=(1.0, 1.0), samples=(4.0, 2.0), step_s=1.0)
+    unlike = Window(compute_s=(1.0, 1.0), work=(4.0, 2.0), step_s=1.0)
     assert unlike.speeds == (1.0, 0.5)
+    assert Window(compute_s=(1.0, 1.0), work=(4.0, 0.0), step_s=1.0).speeds == (1.0, 0.01)
     seen = observed_cluster(cluster(4), [SLOW, SLOW, EVEN])
     assert seen.speeds == (1.0, 1.0, 0.5, 1.0)
+
+
+def test_what_was_planned_for_is_no_imbalance() -> None:
+    uneven = Window(compute_s=(4.0, 1.0, 1.0), work=(8.0, 2.0, 2.0), step_s=4.0)
+    assert trigger([uneven] * 3, 4.0, Policy()) is None
+    halves = Window(compute_s=(1.0, 1.0), work=(4.0, 2.0), step_s=1.0)
+    assert trigger([halves] * 3, 1.0, Policy()) is Trigger.IMBALANCE
+    assert trigger([halves] * 3, 1.0, Policy(), (1.0, 0.5)) is None
 
 
 def test_the_cheapest_switch_that_does() -> None:

@@ -20,14 +20,14 @@ class Monitor:
     Two numbers a rank and window: the cost is one small collective.
     """
 
-    def __init__(self, samples: float, every: int = 10, group: dist.ProcessGroup | None = None) -> None:
-        """`samples`: what this rank computes a step."""
+    def __init__(self, work: float, every: int = 10, group: dist.ProcessGroup | None = None) -> None:
+        """`work`: what this rank has to compute a step, in any unit that all use."""
         self._every, self._group = every, group
-        self.restart(samples)
+        self.restart(work)
 
-    def restart(self, samples: float) -> None:
-        """Forget what was measured: from now on this rank computes so many samples a step."""
-        self._samples = samples
+    def restart(self, work: float) -> None:
+        """Forget what was measured: from now on this rank has so much to compute a step."""
+        self._work = work
         self._compute = self._step = 0.0
         self._count = 0
         self._began: float | None = None
@@ -63,14 +63,14 @@ class Monitor:
         return window
 
     def _gather(self, compute_s: float, step_s: float) -> Window:
-        mine = torch.tensor([compute_s, step_s, self._samples], dtype=torch.float64)
+        mine = torch.tensor([compute_s, step_s, self._work], dtype=torch.float64)
         if not dist.is_initialized():
-            return Window(compute_s=(compute_s,), samples=(self._samples,), step_s=step_s)
+            return Window(compute_s=(compute_s,), work=(self._work,), step_s=step_s)
         all_ = [torch.zeros_like(mine) for _ in range(dist.get_world_size(self._group))]
         dist.all_gather(all_, mine, group=self._group)
         return Window(
             compute_s=tuple(float(each[0]) for each in all_),
-            samples=tuple(float(each[2]) for each in all_),
+            work=tuple(float(each[2]) for each in all_),
             step_s=max(float(each[1]) for each in all_),
         )
 

@@ -9,6 +9,7 @@ from sextant_parallel.elastic.monitor import Monitor, timing_forward
 from sextant_parallel.optimized import OptimizedPlan
 from sextant_parallel.runtime.apply import Runtime
 from sextant_planner.cluster import Cluster
+from sextant_planner.cost.step import StepCosts
 from sextant_planner.rebalancing import Grade, Policy, grade, observed_cluster, trigger, worth_it
 
 ALL = frozenset(Grade)
@@ -44,7 +45,8 @@ class Rebalancer:
         self.optimized = optimized
         self._cluster, self._replan, self._policy = cluster, replan, policy or Policy()
         self._grades = grades
-        self._monitor = Monitor(samples=0.0, every=window)
+        self._planned_for = cluster.speeds
+        self._monitor = Monitor(work=0.0, every=window)
 
     def watch(self, runtime: Runtime) -> None:
         """Time a new runtime's blocks."""
@@ -53,7 +55,9 @@ class Rebalancer:
 
     def restart(self, runtime: Runtime) -> None:
         """Forget what was measured: the shares are others now."""
-        self._monitor.restart(float(runtime.plan.shares[runtime.mesh.dp_rank]))
+        costs = StepCosts(self.optimized.decision.model, self._cluster)
+        work = costs.work(runtime.plan, stage=runtime.mesh.rank("pp"), replica=runtime.mesh.dp_rank)
+        self._monitor.restart(work)
 
     def ended_step(self, runtime: Runtime, steps_left: int, save_s: float) -> Offer | None:
         """Call after each step, on every rank. `save_s`: seconds that a checkpoint takes."""
@@ -61,7 +65,8 @@ class Rebalancer:
             return None
         windows = self._monitor.windows
         quickest = min(window.step_s for window in windows)
-        reason = trigger(windows, max(self.optimized.prediction.step_s, quickest), self._policy)
+        expected = max(self.optimized.prediction.step_s, quickest)
+        reason = trigger(windows, expected, self._policy, self._planned_for)
         if reason is None:
             return None
         observed = observed_cluster(self._cluster, windows[-self._policy.windows :])
@@ -77,5 +82,5 @@ class Rebalancer:
         cost = 0.0 if how is Grade.RESHARE else 4 * save_s
         if not worth_it(measured, measured * gain, steps_left, cost, self._policy):
             return None
-        self.optimized = offered
+        self.optimized, self._planned_for = offered, observed.speeds
         return Offer(offered, how, str(reason))
