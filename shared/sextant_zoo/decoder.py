@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sextant_zoo.blocks import Block, BlockModel
-from sextant_zoo.registry import DecoderConfig, UnknownModelError
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import DecoderConfig
 from sextant_zoo.transformer import RMSNorm, TransformerLayer, initialise
 
 

@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from sextant_zoo.registry import MlpConfig
+from sextant_zoo.settings import MlpConfig
 
 
 def build(config: MlpConfig, input_shape: tuple[int, ...], classes: int) -> nn.Module:

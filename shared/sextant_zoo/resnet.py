@@ -1,4 +1,4 @@
-"""Residual networks of bottlenecks (He et al., 2015), with the stride in the 3x3 convolution."""
+"""Residual networks (He et al., 2015), with the stride of bottlenecks in the 3x3 convolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sextant_zoo.blocks import Block, BlockModel
-from sextant_zoo.registry import ResnetConfig, UnknownModelError
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import ResnetConfig
 
 EXPANSION = 4
 
@@ -71,6 +72,36 @@ class Bottleneck(Block):
         return functional.relu(out + (x if self.shortcut is None else self.shortcut(x)))
 
 
+class BasicBlock(Block):
+    """Two 3x3 convolutions beside a residual. Tensor parallelism splits the pair, with the normalisation between."""
+
+    kind: ClassVar[str] = "basic"
+    tensor_rules: ClassVar[Mapping[str, str]] = {"conv1": "conv-column", "norm1": "conv-norm", "conv2": "conv-row"}
+    batch_coupled: ClassVar[bool] = True
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or channels != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self._limit = width
+
+    @property
+    def tensor_limit(self) -> int:
+        """The channels between the convolutions."""
+        return self._limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, width, height / stride, width / stride)."""
+        out = functional.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(out))
+        return functional.relu(out + (x if self.shortcut is None else self.shortcut(x)))
+
+
 class PooledHead(Block):
     """The mean over the image, and logits."""
 
@@ -92,13 +123,15 @@ def build(config: ResnetConfig, input_shape: tuple[int, ...], classes: int) -> B
         raise UnknownModelError(f"inputs must be (channels, height, width), got {input_shape}", "model.zoo")
     large = config.stem == "large" or (config.stem == "auto" and min(input_shape[1:]) >= 64)
     blocks: dict[str, nn.Module] = {"stem": Stem(input_shape[0], config.width, large=large)}
+    basic = config.block == "basic"
     channels = config.width
     for group, depth in enumerate(config.depths):
         width = config.width * 2**group
         for index in range(depth):
             stride = 2 if group and not index else 1
-            blocks[f"group_{group}_{index}"] = Bottleneck(channels, width, stride)
-            channels = width * EXPANSION
+            made = BasicBlock(channels, width, stride) if basic else Bottleneck(channels, width, stride)
+            blocks[f"group_{group}_{index}"] = made
+            channels = width if basic else width * EXPANSION
     blocks["head"] = PooledHead(channels, classes)
     return BlockModel(blocks).apply(_initialise)
 

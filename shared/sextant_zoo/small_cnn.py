@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from sextant_zoo.registry import SmallCnnConfig, UnknownModelError
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import SmallCnnConfig
 
 
 def build(config: SmallCnnConfig, input_shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sextant_zoo.blocks import Block, BlockModel
-from sextant_zoo.registry import TimeSeriesConfig, UnknownModelError
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import TimeSeriesConfig
 from sextant_zoo.transformer import TransformerLayer, initialise
 
 
@@ -50,11 +51,14 @@ class Forecast(Block):
 
 
 def build(config: TimeSeriesConfig, input_shape: tuple[int, ...], classes: int) -> BlockModel:
-    """From (batch, time, channels) to (batch, horizon, channels); forecasts have no `classes`.
+    """From (batch, time, channels) to (batch, horizon, channels); `classes` is the horizon.
 
-    Raises UnknownModelError where the series are shorter than two patches.
+    Raises UnknownModelError where the series are shorter than two patches, or `horizon` is another.
     """
-    del classes
+    if config.horizon not in (None, classes) and classes:
+        message = f"horizon is {config.horizon}, and the data have {classes} steps"
+        raise UnknownModelError(message, "model.config.horizon")
+    horizon = config.horizon or classes or 24
     if len(input_shape) != 2 or input_shape[0] < 2 * config.patch:
         message = f"series need two patches of {config.patch} steps or more, got (time, channels) = {input_shape}"
         raise UnknownModelError(message, "model.config.patch")
@@ -63,5 +67,5 @@ def build(config: TimeSeriesConfig, input_shape: tuple[int, ...], classes: int) 
     blocks: dict[str, nn.Module] = {"embed": SeriesPatches(config.patch, patches, config.hidden)}
     for index in range(config.layers):
         blocks[f"layer_{index}"] = TransformerLayer(config.hidden, config.heads, config.inner or 4 * config.hidden)
-    blocks["head"] = Forecast(config.hidden, patches, channels, config.horizon)
+    blocks["head"] = Forecast(config.hidden, patches, channels, horizon)
     return BlockModel(blocks).apply(initialise)

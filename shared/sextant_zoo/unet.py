@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sextant_zoo.blocks import Block, BlockModel
-from sextant_zoo.registry import UnetConfig, UnknownModelError
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import UnetConfig
 
 PAIR: Mapping[str, str] = {"convs.conv1": "conv-column", "convs.norm1": "conv-norm", "convs.conv2": "conv-row"}
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sextant_zoo.blocks import Block, BlockModel
 from sextant_zoo.encoder import Classifier
-from sextant_zoo.registry import UnknownModelError, VitConfig
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import VitConfig
 from sextant_zoo.transformer import TransformerLayer, initialise
 
 

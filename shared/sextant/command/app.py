@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sextant.command import administration, data, endpoints, jobs, models, plan, quickstart, stack, submission
+from sextant.command import administration, data, endpoints, jobs, models, plan, quickstart, stack, submission, zoo
 from sextant.command.session import EXIT_CODES, Options
 
 HELP = f"""From raw data to a served model, on your own machines.
@@ -75,6 +75,9 @@ def _add_groups(app: typer.Typer) -> None:
     group.command("list")(models.list_models)
     group.command("show")(models.show)
     group.command("pull")(models.pull)
+    group = _group(app, "zoo", "Architectures by name: list, show.", panel)
+    group.command("list")(zoo.list_zoo)
+    group.command("show")(zoo.show)
     group = _group(app, "endpoints", "Live endpoints: list, delete.", "Serving")
     group.command("list")(endpoints.list_endpoints)
     group.command("delete")(endpoints.delete)

@@ -1,0 +1,1 @@
+"""Architectures that `transformers` has, made from a configuration alone. It is imported when one is built."""

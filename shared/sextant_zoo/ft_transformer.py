@@ -1,0 +1,63 @@
+"""FT-Transformer (Gorishniy et al., 2021): each column of a table is a token, and a class token gathers them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sextant_zoo.blocks import Block, BlockModel
+from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.settings import FtTransformerConfig
+from sextant_zoo.transformer import TransformerLayer, initialise
+
+
+class Columns(Block):
+    """Each number times a vector of its column, and one of its own; before them the class token."""
+
+    kind: ClassVar[str] = "columns"
+    sequence: ClassVar[str] = "whole"
+
+    def __init__(self, columns: int, hidden: int) -> None:
+        super().__init__()
+        bound = hidden**-0.5
+        self.weight = nn.Parameter(torch.empty(columns, hidden).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(columns, hidden).uniform_(-bound, bound))
+        self.token = nn.Parameter(torch.empty(1, hidden).uniform_(-bound, bound))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(batch, columns) -> (batch, 1 + columns, hidden)."""
+        tokens = rows[:, :, None] * self.weight + self.bias
+        return torch.cat([self.token.expand(len(rows), -1, -1), tokens], 1)
+
+
+class TokenHead(Block):
+    """Logits from the class token."""
+
+    kind: ClassVar[str] = "classifier"
+    sequence: ClassVar[str] = "whole"
+
+    def __init__(self, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.output = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, 1 + columns, hidden) -> (batch, classes)."""
+        logits: Tensor = self.output(functional.relu(self.norm(x[:, 0])))
+        return logits
+
+
+def build(config: FtTransformerConfig, input_shape: tuple[int, ...], classes: int) -> BlockModel:
+    """For rows (columns,). Raises UnknownModelError for other inputs."""
+    if len(input_shape) != 1:
+        raise UnknownModelError(f"inputs must be rows of a table, got {input_shape}", "model.zoo")
+    layers = {
+        f"layer_{index}": TransformerLayer(config.hidden, config.heads, config.inner or 4 * config.hidden)
+        for index in range(config.layers)
+    }
+    inner = BlockModel(layers).apply(initialise).blocks
+    blocks: dict[str, nn.Module] = {"embed": Columns(input_shape[0], config.hidden), **inner}
+    return BlockModel({**blocks, "head": TokenHead(config.hidden, classes)})
