@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sextant_data_prep import archives, images, packages, report, rows, sources, writing
+from sextant_data_prep import archives, images, packages, report, rows, series, sources, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
@@ -32,6 +32,8 @@ def prepare(bench: Workbench) -> Result:
         described = _of_samples(bench, spec, packages.read(spec.source, spec.task), about)
     elif spec.task == "image-classification":
         described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean), about)
+    elif spec.task == "forecasting":
+        described = _of_series(bench, spec, _uploaded(bench, spec), about)
     else:
         described = _of_rows(bench, spec, _uploaded(bench, spec), about)
     bench.progress(1.0, "done", {"rows": sum(info["rows"] for info in described["splits"].values())})
@@ -55,6 +57,13 @@ def _of_rows(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, A
         rmtree(scratch, ignore_errors=True)
     (bench.out / report.NAME).write_text(report.render(made.described, made.quality), encoding="utf-8")
     return made.described
+
+
+def _of_series(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    source = sources.of(path, spec.task)
+    described, quality = series.prepare(spec, source, bench.out, about, bench.progress)
+    (bench.out / report.NAME).write_text(report.render(described, quality), encoding="utf-8")
+    return described
 
 
 def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: dict[str, Any]) -> dict[str, Any]:

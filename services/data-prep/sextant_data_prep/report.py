@@ -63,6 +63,8 @@ def _flow(described: dict[str, Any], quality: Quality) -> Iterator[str]:
 
 def _classes(described: dict[str, Any]) -> Iterator[str]:
     names, splits = described["target"]["classes"], described["splits"].values()
+    if not names:
+        return
     counts = [[info["class_counts"][number] for info in splits] for number in range(len(names))]
     ranked = sorted(zip(names, counts, strict=True), key=lambda pair: (-sum(pair[1]), pair[0]))
     rows: list[Bar] = [(name, parts, f"{sum(parts):,}") for name, parts in ranked[:MOST]]

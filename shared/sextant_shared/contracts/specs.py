@@ -12,7 +12,7 @@ from sextant_shared.contracts.base import Accepted, Name, Text
 from sextant_shared.contracts.cleaning import IMAGE_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
-Task = Literal["image-classification", "text-classification", "tabular"]
+Task = Literal["image-classification", "text-classification", "tabular", "forecasting"]
 
 
 def _scalar_type(value: object) -> str:
@@ -80,6 +80,9 @@ class Split(Accepted):
     column: Text | None = Field(None, description="a column that says train, val or test; the shares do not count then")
     group: Text | None = Field(None, description="a column whose equal values go together, such as a customer's number")
     time: Text | None = Field(None, description="a column of times: the first rows train, the last ones test")
+    rows: list[Annotated[int, Field(ge=1, lt=2**40)]] | None = Field(
+        None, min_length=3, max_length=3, description="rows of train, val and test in their order (forecasting)"
+    )
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:
@@ -92,6 +95,13 @@ class Split(Accepted):
         return self
 
 
+class Window(Accepted):
+    """What a forecaster sees of a series, and how far it looks ahead, in rows."""
+
+    input: int = Field(96, ge=1, le=65_536)
+    horizon: int = Field(24, ge=1, le=4096)
+
+
 class PrepareSpec(JobSpec):
     """Raw data -> a cleaned, typed, split, content-addressed dataset version."""
 
@@ -100,6 +110,10 @@ class PrepareSpec(JobSpec):
     task: Task
     target: Text | None = Field(None, description="the column that holds the label (tables and text)")
     text: Text | None = Field(None, description="the column that holds the text (text-classification)")
+    columns: list[Text] | None = Field(
+        None, min_length=1, max_length=4096, description="what is forecast; all columns of numbers (forecasting)"
+    )
+    window: Window | None = Field(None, description="steps that are seen and forecast (forecasting)")
     clean: list[Step] = Field(default=[], max_length=64, description="cleaning steps, in order")
     split: Split = Split()
     seed: int = Field(0, ge=0, lt=2**31)
@@ -109,10 +123,10 @@ class PrepareSpec(JobSpec):
     @model_validator(mode="after")
     def _has_steps_of_its_own_modality(self) -> Self:
         by_task = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS, "image-classification": IMAGE_STEPS}
-        known = by_task[self.task]
+        known = by_task.get(self.task, ())
         for step in self.clean:
             if step.do not in known:
-                accepted = ", ".join(known)
+                accepted = ", ".join(known) or "none"
                 raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
             if isinstance(step, Deduplicate) and step.near is not None and self.task == "tabular":
                 raise ValueError("clean: `near` is for texts and images; tables have exact duplicates alone")
@@ -121,6 +135,22 @@ class PrepareSpec(JobSpec):
             raise ValueError("clean, split.column, split.group and split.time are for uploads")
         if self.task == "image-classification" and by_column:
             raise ValueError("split.column, split.group and split.time are for tables and text")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_fields_of_its_task(self) -> Self:
+        if self.task != "forecasting":
+            given = {"columns": self.columns, "window": self.window, "split.rows": self.split.rows}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"{name} is for the task forecasting, not {self.task}")
+            return self
+        if self.split.time is None or self.window is None:
+            raise ValueError("forecasting needs split.time, the column of times, and window: {input, horizon}")
+        if self.target or self.text:
+            raise ValueError("target and text are not for forecasting; columns names what is forecast")
+        if self.columns and len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns names one twice")
         return self
 
 

@@ -1,0 +1,171 @@
+"""A table of times and values as a series: in order, without gaps in its values, and stored once.
+
+Windows are not written out: `splits` says between which rows those of each split have what they forecast. What the
+first windows of validation and test see reaches back into the split before, as is usual.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sextant_data_prep.cleaning import Say
+from sextant_data_prep.domain import borders, times
+from sextant_data_prep.domain.quality import Column, Quality, histogram
+from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.readers.batch import ROW
+from sextant_data_prep.roles import listed
+from sextant_data_prep.sinks import SplitWriter
+from sextant_data_prep.sources import Source
+from sextant_data_prep.writing import FORMAT
+from sextant_shared.contracts.specs import PrepareSpec, Window
+from sextant_shared.errors import InvalidInput
+
+TIME = "\0time"
+SERIES = "series"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Rows in the order of time: microseconds, values (rows, columns), and how many values were filled by column."""
+
+    times: NDArray[np.int64]
+    values: NDArray[np.float32]
+    filled: dict[str, int]
+    out_of_order: int
+
+
+def prepare(
+    spec: PrepareSpec, source: Source, out: Path, about: dict[str, Any], say: Say
+) -> tuple[dict[str, Any], Quality]:
+    """Write the dataset version of `source` under `out`; its description, and what its report shows beside.
+
+    Raises InvalidInput for a column that there is not, for a time that stands twice, for too many values that are
+    missing or no numbers, and where a split has no room for a window.
+    """
+    time, window = spec.split.time or "", spec.window or Window()
+    names = _columns(spec, source, time)
+    ledger = Ledger(out)
+    frame = _read(source, time, names, ledger)
+    ledger.check(spec.max_bad_share)
+    say(0.5, "ordering", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
+    series = _ordered(frame, time, names, spec.max_bad_share)
+    spans = borders.spans(len(series.times), spec.split, window)
+    say(0.7, "writing", {})
+    files, digest = _write(out, series, names)
+    train = series.values[spans["train"].begin : spans["train"].end].astype(np.float64)
+    schema = {
+        "format": FORMAT,
+        "features": [{"name": name, "dtype": "float32", "shape": []} for name in names],
+        "target": {"name": "", "classes": []},
+        "window": window.model_dump(),
+    }
+    splits = {name: {**span.plain(), "files": files, "class_counts": []} for name, span in spans.items()}
+    digest.update(json.dumps([schema, splits], sort_keys=True).encode())
+    described = {
+        **schema,
+        **about,
+        "splits": splits,
+        "digest": digest.hexdigest(),
+        "statistics": _statistics(train, names),
+        "time": {"column": time, "out_of_order": series.out_of_order, **_rhythm(series.times)},
+        "filled": series.filled,
+        "quarantined": {"rows": sum(ledger.reasons.values()), "reasons": dict(sorted(ledger.reasons.items()))},
+        "duplicates": 0,
+    }
+    (out / "dataset.json").write_text(json.dumps(described, indent=1, sort_keys=True))
+    columns = [
+        Column(name, series.filled.get(name, 0) / len(frame), histogram(train[:, index]))
+        for index, name in enumerate(names)
+    ]
+    return described, Quality(ledger.read, columns)
+
+
+def _columns(spec: PrepareSpec, source: Source, time: str) -> list[str]:
+    """The columns that are forecast."""
+    first = next(iter(source.read()), None)
+    known = [name for name in first.frame.columns if name != ROW] if first else []
+    if time not in known:
+        raise InvalidInput(f"there is no column {time[:80]!r}", field="split.time", accepted=listed(known))
+    others = [name for name in known if name != time]
+    for name in spec.columns or []:
+        if name not in others:
+            raise InvalidInput(f"there is no column {name[:80]!r} of values", field="columns", accepted=listed(others))
+    if not others:
+        raise InvalidInput(f"there is no column beside {time[:80]!r}", field="source", accepted="columns of numbers")
+    return list(spec.columns or others)
+
+
+def _read(source: Source, time: str, names: list[str], ledger: Ledger) -> pl.DataFrame:
+    """Times in microseconds and values, without the rows that have no time."""
+    zones, parts = times.Zones(), []
+    for batch in source.read(numeric=frozenset(names)):
+        ledger.bad(batch.bad)
+        ledger.read += len(batch.frame) + len(batch.bad)
+        if batch.frame.is_empty():
+            continue
+        zones.add(batch.frame[time].drop_nulls())
+        frame = batch.frame.select(ROW, times.microseconds(time).alias(TIME), *names)
+        reasons = frame.select(pl.when(pl.col(TIME).is_null()).then(pl.lit("has no time that can be read")))
+        parts.append(ledger.screen(frame, ROW, reasons.to_series()))
+    if not parts:
+        raise InvalidInput("the source holds no rows", field="source", accepted="rows of times and values")
+    return pl.concat(parts)
+
+
+def _ordered(frame: pl.DataFrame, time: str, names: list[str], max_bad_share: float) -> Series:
+    for name in names:
+        wrong = frame[name].is_null() | ~frame[name].is_finite().fill_null(value=True)
+        if wrong.sum() > max_bad_share * len(frame):
+            row = frame[ROW].filter(wrong)[0]
+            missing = f"{wrong.sum()} of {len(frame)} values of {name[:80]!r} are missing or no numbers"
+            accepted = f"numbers; a share of {max_bad_share:g} (max_bad_share) is filled with the value before"
+            raise InvalidInput(f"{missing}, first in row {row}", field="columns", accepted=accepted)
+    moments = frame[TIME].to_numpy()
+    out_of_order = int(np.count_nonzero(moments[1:] < moments[:-1]))
+    frame = frame.sort(TIME, maintain_order=True)
+    moments = frame[TIME].to_numpy()
+    again = np.flatnonzero(moments[1:] == moments[:-1])
+    if again.size:
+        one, other = frame[ROW][int(again[0])], frame[ROW][int(again[0]) + 1]
+        given = f"{again.size} times of {time[:80]!r} stand twice, for example in rows {one} and {other}"
+        raise InvalidInput(given, field="split.time", accepted="each time once: a series has one row a time")
+    values = frame.select(pl.col(name).fill_nan(None) for name in names)
+    values = values.select(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in names)
+    filled = {name: count for name in names if (count := values[name].null_count())}
+    whole = values.select(pl.all().forward_fill().backward_fill())
+    return Series(moments, whole.to_numpy().astype(np.float32), filled, out_of_order)
+
+
+def _write(out: Path, series: Series, names: list[str]) -> tuple[list[str], Any]:
+    schema = pa.schema([("time", pa.int64()), ("values", pa.list_(pa.float32(), len(names)))])
+    writer = SplitWriter(out, SERIES, schema)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(series.values.reshape(-1)), len(names))
+    writer.add(pa.table({"time": series.times, "values": values}))
+    writer.close()
+    digest = hashlib.sha256()
+    for one in writer.digests():
+        digest.update(one)
+    return writer.files, digest
+
+
+def _statistics(train: NDArray[np.float64], names: list[str]) -> dict[str, dict[str, float]]:
+    """Of the training rows alone."""
+    figures = np.stack([train.mean(0), train.std(0), train.min(0), train.max(0)], axis=1).tolist()
+    keys = ("mean", "std", "min", "max")
+    return {name: dict(zip(keys, of, strict=True)) for name, of in zip(names, figures, strict=True)}
+
+
+def _rhythm(moments: NDArray[np.int64]) -> dict[str, Any]:
+    """The usual time from one row to the next, and how many times it is another."""
+    steps, counts = np.unique(np.diff(moments), return_counts=True)
+    usual = int(steps[counts.argmax()])
+    return {"step_us": usual, "irregular": int(counts.sum() - counts.max())}
