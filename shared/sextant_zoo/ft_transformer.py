@@ -30,7 +30,7 @@ class Columns(Block):
     def forward(self, rows: Tensor) -> Tensor:
         """(batch, columns) -> (batch, 1 + columns, hidden)."""
         tokens = rows[:, :, None] * self.weight + self.bias
-        return torch.cat([self.token.expand(len(rows), -1, -1), tokens], 1)
+        return torch.cat([self.token.expand(rows.shape[0], -1, -1), tokens], 1)
 
 
 class TokenHead(Block):

@@ -16,14 +16,14 @@ class Recurrent(nn.Module):
         dropout = config.dropout if config.layers > 1 else 0.0
         self.cells = nn.LSTM(columns, config.hidden, config.layers, dropout=dropout, batch_first=True)
         self.output = nn.Linear(config.hidden, horizon * columns)
-        self.columns = columns
+        self.horizon, self.columns = horizon, columns
 
     def forward(self, series: Tensor) -> Tensor:
         """(batch, time, columns) -> (batch, horizon, columns)."""
         mean, deviation = window_scale(series)
         states, _ = self.cells((series - mean) / deviation)
         steps: Tensor = self.output(states[:, -1])
-        return steps.view(len(steps), -1, self.columns) * deviation + mean
+        return steps.view(-1, self.horizon, self.columns) * deviation + mean
 
 
 def build(config: LstmConfig, input_shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -26,6 +26,7 @@ BENCHES = {
     "prepare": "tests.bench.prepare",
     "simulate": "tests.bench.simulate",
     "mutants": "tests.bench.mutants",
+    "forecast": "tests.bench.forecast",
 }
 
 

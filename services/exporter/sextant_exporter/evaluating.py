@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sextant_exporter import forecasts
 from sextant_exporter.domain.metrics import Report, score, unmet
 from sextant_exporter.report import render
 from sextant_shared.contracts.specs import EvaluateSpec
@@ -20,28 +21,51 @@ from sextant_shared.execution.workbench import Result, Workbench
 
 BATCH = 32
 LATENCY_REQUESTS = 300
+Scored = tuple[dict[str, float], dict[str, float], int]
+"""Figures, latency in milliseconds, rows."""
 
 
 def evaluate(bench: Workbench) -> Result:
     """Score the endpoint. Raises WorkFailed where a requirement is not met."""
     spec = EvaluateSpec.model_validate(bench.order.spec, strict=False)
-    data = bench.order.input("data")
-    values, labels, classes = read_split(Path(data.path or ""), spec.split)
+    directory = Path(bench.order.input("data").path or "")
+    about = json.loads((directory / "dataset.json").read_text())
     endpoint = str(bench.order.inputs["endpoint"])
     service = bench.order.service
     headers = {"Authorization": f"Bearer {service['key']}"}
     with httpx.Client(base_url=service["url"], headers=headers, timeout=30) as client:
-        logits = _predict_all(bench, client, endpoint, values)
-        if wrong := int((~np.isfinite(logits)).any(1).sum()):
-            raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity for {wrong} of {len(logits)} rows")
-        latency = _latency(client, endpoint, values)
-    report = score(logits, labels, len(classes))
-    figures = report.figures()
+        score_split = _forecasts if about["task"] == "forecasting" else _classes
+        figures, latency, rows = score_split(bench, client, endpoint, directory, spec.split)
     bench.progress(1.0, "scored", {**figures, **{f"{k}_ms": v for k, v in latency.items()}})
-    _write(bench, report, classes, endpoint, spec.split, latency)
     if failures := unmet(figures, spec.require):
         raise WorkFailed("; ".join(failures))
-    return Result(outputs={"metrics": figures, "latency_ms": latency, "rows": len(labels)})
+    return Result(outputs={"metrics": figures, "latency_ms": latency, "rows": rows})
+
+
+def _classes(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+    values, labels, classes = read_split(directory, split)
+    logits = _predict_all(bench, client, endpoint, values)
+    if wrong := int((~np.isfinite(logits)).any(1).sum()):
+        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity for {wrong} of {len(logits)} rows")
+    latency = _latency(client, endpoint, values)
+    report = score(logits, labels, len(classes))
+    _write(bench, report, classes, endpoint, split, latency)
+    return report.figures(), latency, len(labels)
+
+
+def _forecasts(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+    about = json.loads((directory / "dataset.json").read_text())
+    windows = forecasts.Windows(directory, about, split)
+    errors = forecasts.measure(
+        windows,
+        lambda values: infer(client, endpoint, values),
+        lambda share: bench.progress(0.8 * share, "predicting"),
+    )
+    if not np.isfinite(errors.mse):
+        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity")
+    latency = _latency(client, endpoint, windows.inputs(slice(0, LATENCY_REQUESTS)))
+    forecasts.write(bench.out, errors, windows, {"endpoint": endpoint, "split": split}, latency)
+    return errors.figures(), latency, len(windows)
 
 
 def read_split(directory: Path, split: str) -> tuple[NDArray[Any], NDArray[np.int64], list[str]]:

@@ -13,8 +13,9 @@ import onnx
 import onnxruntime
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from sextant_exporter.serving import output_name, output_scale, output_shape, sample, wrap
 from sextant_shared.contracts.specs import ExportSpec
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Registration, Result, Workbench
@@ -22,32 +23,15 @@ from sextant_zoo import build
 
 OPSET = 18
 BATCHES = (1, 2, 7, 32)
-OIP_TYPE = {"uint8": "UINT8", "float32": "FP32"}
-TORCH_TYPE = {"uint8": torch.uint8, "float32": torch.float32}
-
-
-class Served(nn.Module):
-    """The model with its preprocessing: takes values as the dataset stores them."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: nn.Module, mean: list[float], std: list[float], dimensions: int) -> None:
-        super().__init__()
-        form = (-1, *(1,) * (dimensions - 1))
-        self.model = model
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(form))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(form))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(batch, *shape) as stored -> (batch, classes) logits."""
-        logits: Tensor = self.model((values.to(torch.float32) - self.mean) / self.std)
-        return logits
+OIP_TYPE = {"uint8": "UINT8", "float32": "FP32", "int64": "INT64"}
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far the exported model is from the original: the largest difference of a logit, and rows called otherwise."""
+    """How far the exported model is from the original: the largest difference, and rows that are called otherwise.
+
+    Differences of forecasts are counted in deviations of their column.
+    """
 
     max_abs_diff: float
     disagreements: int
@@ -83,16 +67,16 @@ def export(bench: Workbench) -> Result:
     return Result(outputs={"parity": figures}, registers=[registration])
 
 
-def load_served(directory: Path, about: dict[str, Any]) -> Served:
+def load_served(directory: Path, about: dict[str, Any]) -> nn.Module:
     """The trained model of a version's directory, with its preprocessing, in evaluation mode."""
     architecture, shape = about["architecture"], tuple(about["input"]["shape"])
-    model = build(architecture["zoo"], architecture["config"], shape, len(about["classes"]))
+    outputs = about["output"]["shape"][0] if "output" in about else len(about["classes"])
+    model = build(architecture["zoo"], architecture["config"], shape, outputs)
     model.load_state_dict(load_file(str(directory / "model.safetensors")))
-    preprocessing = about["preprocessing"]
-    return Served(model, preprocessing["mean"], preprocessing["std"], len(shape)).eval()
+    return wrap(model, about).eval()
 
 
-def write_onnx(served: Served, about: dict[str, Any], target: Path) -> None:
+def write_onnx(served: nn.Module, about: dict[str, Any], target: Path) -> None:
     """One file with the weights inside and a free batch dimension, checked by onnx."""
     values = torch.from_numpy(sample(about, 2, np.random.default_rng(0)))
     batch = torch.export.Dim("batch", min=1, max=65_536)
@@ -102,7 +86,7 @@ def write_onnx(served: Served, about: dict[str, Any], target: Path) -> None:
             served,
             (values,),
             input_names=["input"],
-            output_names=["logits"],
+            output_names=[output_name(about)],
             opset_version=OPSET,
             dynamo=True,
             dynamic_shapes={"values": {0: batch}},
@@ -115,18 +99,7 @@ def write_onnx(served: Served, about: dict[str, Any], target: Path) -> None:
     onnx.checker.check_model(str(target), full_check=True)
 
 
-def sample(about: dict[str, Any], rows: int, rng: np.random.Generator) -> Any:
-    """Random values (rows, *shape) of the stored type, in the range that the statistics suggest."""
-    shape = (rows, *about["input"]["shape"])
-    mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]
-    form = (-1, *(1,) * (len(shape) - 2))
-    drawn = rng.normal(np.reshape(mean, form), 2 * np.reshape(std, form), shape)
-    if about["input"]["dtype"] == "uint8":
-        return np.clip(drawn, 0, 255).astype(np.uint8)
-    return drawn.astype(np.float32)
-
-
-def check_parity(served: Served, about: dict[str, Any], onnx_file: Path) -> Parity:
+def check_parity(served: nn.Module, about: dict[str, Any], onnx_file: Path) -> Parity:
     """Run the same batches of several sizes through both."""
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(1)
@@ -135,11 +108,12 @@ def check_parity(served: Served, about: dict[str, Any], onnx_file: Path) -> Pari
         values = sample(about, rows, rng)
         with torch.no_grad():
             expected = served(torch.from_numpy(values)).numpy()
-        got = session.run(["logits"], {"input": values})[0]
+        got = session.run([output_name(about)], {"input": values})[0]
         if not (np.isfinite(expected).all() and np.isfinite(got).all()):
             raise WorkFailed("the model answers NaN or infinity: its weights are broken, or too large for float32")
-        worst = max(worst, float(np.abs(got - expected).max()))
-        disagreements += int((got.argmax(1) != expected.argmax(1)).sum())
+        worst = max(worst, float((np.abs(got - expected) / output_scale(about)).max()))
+        if about["classes"]:
+            disagreements += int((got.argmax(1) != expected.argmax(1)).sum())
     return Parity(worst, disagreements, sum(BATCHES))
 
 
@@ -148,9 +122,10 @@ def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, A
     return {
         "format": "onnx",
         "inputs": [{"name": "input", "datatype": OIP_TYPE[dtype], "shape": [-1, *shape]}],
-        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, len(about["classes"])]}],
+        "outputs": [{"name": output_name(about), "datatype": "FP32", "shape": [-1, *output_shape(about)]}],
         "task": about["task"],
         "classes": about["classes"],
+        **{key: about[key] for key in ("columns",) if key in about},
         "metrics": about["metrics"],
         "parity": parity,
         "source": source,

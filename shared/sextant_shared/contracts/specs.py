@@ -180,6 +180,7 @@ class TrainConfig(Accepted):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
     augment: Augmentation | None = Field(None, description="for images")
+    patience: int | None = Field(None, ge=1, le=10_000, description="epochs without a better one that end the run")
     seed: int = Field(0, ge=0, lt=2**31)
     checkpoint_every_steps: int = Field(50, ge=1, le=1_000_000)
     model: dict[Name, Scalar] = Field(default_factory=dict, max_length=64, description="settings of the architecture")

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from sextant_data_prep import writing
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
-from sextant_exporter import evaluating, exporting
+from sextant_exporter import evaluating, exporting, serving
 from sextant_inference import api
 from sextant_inference.metrics import InferenceMetrics
 from sextant_inference.runtime.models import Models, Wanted
@@ -73,7 +73,7 @@ def service(exported: Any) -> Iterator[dict[str, str]]:
 def data(exported: Any, tmp_path: Path) -> dict[str, Any]:
     """A dataset version for the model, all rows but two in the test split, labelled at random."""
     rng = np.random.default_rng(5)
-    values = exporting.sample(exported("mlp").trained.about, ROWS + 2, rng)
+    values = serving.sample(exported("mlp").trained.about, ROWS + 2, rng)
     columns = {f"x{i}": values[:, i] for i in range(values.shape[1])}
     labels = rng.integers(0, 3, ROWS + 2)
     names = [Feature(name, "float32") for name in columns]

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from sextant_exporter import exporting
+from sextant_exporter import exporting, serving
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Workbench
 
@@ -49,7 +49,7 @@ def onnx_logits(path: Path, values: NDArray[Any]) -> NDArray[np.float32]:
 def test_the_exported_model_answers_like_the_original_whatever_the_batch(name: str, exported: Any) -> None:
     done = exported(name)
     for rows in (1, 3, 17):
-        values = exporting.sample(done.trained.about, rows, np.random.default_rng(rows))
+        values = serving.sample(done.trained.about, rows, np.random.default_rng(rows))
         logits = onnx_logits(done.out / "model.onnx", values)
         assert logits.shape == (rows, 3)
         assert np.abs(logits - torch_logits(done.trained, values)).max() < TOLERANCE
@@ -129,7 +129,7 @@ def test_the_gate_counts_every_row_that_is_called_otherwise(exported: Any, tmp_p
     # The damaged model says the first class always: all rows differ that the original does not call so.
     rng = np.random.default_rng(1)
     called = np.concatenate(
-        [torch_logits(done.trained, exporting.sample(about, n, rng)).argmax(1) for n in exporting.BATCHES]
+        [torch_logits(done.trained, serving.sample(about, n, rng)).argmax(1) for n in exporting.BATCHES]
     )
     assert parity.disagreements == (called != 0).sum() > 0
 

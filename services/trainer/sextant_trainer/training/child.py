@@ -17,9 +17,9 @@ from sextant_shared.contracts.specs import TrainSpec
 from sextant_shared.errors import WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_shared.lifecycle.place import Place
-from sextant_trainer.training.data import Dataset, load
 from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
 from sextant_trainer.training.recipe import Recipe, make_recipe
+from sextant_trainer.training.tasks import Task, name_of, open_task
 
 
 def train(
@@ -31,11 +31,12 @@ def train(
     where other ranks are gone.
     """
     torch.set_num_threads(threads)
-    data = load(Path(bench.order.input("data").path or ""))
-    recipe = make_recipe(bench.order, data.task, place.world)
+    directory = Path(bench.order.input("data").path or "")
+    recipe = make_recipe(bench.order, name_of(directory), place.world)
+    task = open_task(directory, recipe.config)
     try:
         join(rank, place.world, where)
-        trainer = Trainer(bench, recipe, data, profiles, Part(one_node=place.nodes == 1, first=rank == place.first))
+        trainer = Trainer(bench, recipe, task, profiles, Part(one_node=place.nodes == 1, first=rank == place.first))
         weights = trainer.run()
     except RuntimeError as error:
         if lost_touch(error):
@@ -44,11 +45,11 @@ def train(
         raise
     if weights is None:
         return Paused()
-    return _finish(bench, recipe, data, trainer, weights) if leads() else Result()
+    return _finish(bench, recipe, task, trainer, weights) if leads() else Result()
 
 
-def _finish(bench: Workbench, recipe: Recipe, data: Dataset, trainer: Trainer, weights: dict[str, Tensor]) -> Result:
-    about = _model_json(bench, recipe, data, trainer.metrics)
+def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weights: dict[str, Tensor]) -> Result:
+    about = _model_json(bench, recipe, task, trainer.metrics)
     save_file({name: value.contiguous() for name, value in weights.items()}, str(bench.out / "model.safetensors"))
     (bench.out / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
     lines = (json.dumps(row, sort_keys=True) + "\n" for row in trainer.curve)
@@ -62,15 +63,13 @@ def _finish(bench: Workbench, recipe: Recipe, data: Dataset, trainer: Trainer, w
     )
 
 
-def _model_json(bench: Workbench, recipe: Recipe, data: Dataset, metrics: dict[str, float]) -> dict[str, Any]:
+def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str, float]) -> dict[str, Any]:
     source = bench.order.input("data")
     return {
         "format": "safetensors",
         "architecture": {"zoo": recipe.zoo, "config": recipe.model_config},
-        "task": data.task,
-        "input": {"name": "input", "shape": list(data.shape), "dtype": data.dtype},
-        "preprocessing": {"mean": data.mean.ravel().tolist(), "std": data.std.ravel().tolist()},
-        "classes": data.classes,
+        "task": task.name,
+        **task.describe(),
         "metrics": metrics,
         "hyperparameters": recipe.config.model_dump(mode="json"),
         "dataset": {"id": source.id, "name": source.name, "version": source.version, "digest": source.digest},

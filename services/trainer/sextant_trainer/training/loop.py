@@ -12,41 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sextant_parallel import GlobalOrder, Training, Watcher
 from sextant_parallel.fit import Checkpoints, Fit
 from sextant_parallel.world import leads
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Workbench
-from sextant_trainer.training.augmentation import vary
-from sextant_trainer.training.data import Dataset
 from sextant_trainer.training.planning import choose
 from sextant_trainer.training.recipe import Recipe, build_model, build_optimizer, rate_at
+from sextant_trainer.training.tasks import Task
 
 PLAN_JSON, PLAN_SVG = "plan.json", "plan.svg"
 REPORT_EVERY_S = 0.5
 VALIDATION_ROWS = 512
 """Rows of a data-parallel rank that are validated at a time, about."""
-NO_TARGET = -100
-"""The target of rows that fill up a batch; torch's losses ignore it."""
 
 
 @dataclass(slots=True)
 class Best:
-    """The weights of the best epoch so far, by validation accuracy, then loss."""
+    """The best epoch so far, counted from 0, and its figures."""
 
     epoch: int = -1
     metrics: dict[str, float] | None = None
-
-    def improves(self, metrics: dict[str, float]) -> bool:
-        """Whether `metrics` are better."""
-        if self.metrics is None:
-            return True
-        old, new = self.metrics, metrics
-        return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +52,15 @@ class Trainer(Watcher):
 
     stoppable = True
 
-    def __init__(self, bench: Workbench, recipe: Recipe, data: Dataset, profiles: Path, part: Part) -> None:
+    def __init__(self, bench: Workbench, recipe: Recipe, task: Task, profiles: Path, part: Part) -> None:
         """Plans; every rank of the world makes it. Raises InvalidInput where the ranks cannot train together."""
-        self._bench, self._recipe, self._data, self._part = bench, recipe, data, part
+        self._bench, self._recipe, self._task, self._part = bench, recipe, task, part
         config = recipe.config
-        self._order = GlobalOrder(len(data.splits["train"]), config.batch_size, config.seed)
+        self._order = GlobalOrder(task.rows("train"), config.batch_size, config.seed)
         self._steps = self._order.steps(config.epochs)
         rows = np.arange(min(4, self._order.batch))
-        sample = data.batch("train", rows)[0]
-        model = build_model(recipe, data)
+        sample = task.batch("train", rows)[0]
+        model = build_model(recipe, task)
         self.planned = choose(recipe, self._order.batch, model, sample, profiles=profiles, may_remesh=part.one_node)
         self.curve: list[dict[str, float]] = []
         """One row of figures an epoch."""
@@ -101,7 +89,8 @@ class Trainer(Watcher):
         self._began = time.monotonic()
         history = fit.run()
         self.step_s = history.step_s
-        return None if history.stopped else fit.runtime.gather(self._best_state)
+        paused = history.stopped and not self._ended
+        return None if paused else fit.runtime.gather(self._best_state)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -123,8 +112,8 @@ class Trainer(Watcher):
             self._end_epoch(run, epoch)
 
     def wants_to_stop(self) -> bool:
-        """Asked to pause."""
-        return self._pause
+        """Asked to pause, or no epoch gets better any more."""
+        return self._pause or self._ended
 
     def extra(self) -> dict[str, Any]:
         """The curve and the best weights."""
@@ -143,59 +132,47 @@ class Trainer(Watcher):
         self._best = Best(notes["best_epoch"], notes["best"])
         self._best_state = extra["best"]
 
+    @property
+    def _ended(self) -> bool:
+        """Whether as many epochs as the config's patience have passed since the best one; on all ranks alike."""
+        patience = self._recipe.config.patience
+        return patience is not None and len(self.curve) - (self._best.epoch + 1) >= patience
+
     def _training(self) -> Training:
-        recipe, config, data = self._recipe, self._recipe.config, self._data
+        recipe, config, task = self._recipe, self._recipe.config, self._task
         return Training(
-            model=lambda: build_model(recipe, data),
-            batches=self._batch,
-            loss=self._loss,
+            model=lambda: build_model(recipe, task),
+            batches=lambda step, rows: task.train_batch(self._order, step, rows),
+            loss=task.loss,
             optimizer=lambda groups: build_optimizer(groups, config),
             steps=self._steps,
             rate=lambda step: rate_at(step, config, self._steps),
             seed=config.seed,
         )
 
-    def _batch(self, step: int, rows: slice) -> tuple[Tensor, Tensor]:
-        order, config = self._order, self._recipe.config
-        inputs, targets = self._data.batch("train", order.batch_at(step)[rows])
-        if config.augment is not None:
-            seed = hash((config.seed, step)) % 2**63
-            inputs = vary(inputs, config.augment, seed, np.arange(rows.start, rows.stop), order.batch)
-        return inputs, targets
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        smoothing = self._recipe.config.label_smoothing
-        return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
-
     def _end_epoch(self, run: Fit, epoch: int) -> None:
-        loss, accuracy = self._validate(run)
-        metrics = {
-            "epoch": float(epoch),
-            "train_loss": float(np.mean(self._losses)),
-            "val_loss": loss,
-            "val_accuracy": accuracy,
-        }
+        found = {f"val_{name}": value for name, value in self._validate(run).items()}
+        metrics = {"epoch": float(epoch), "train_loss": float(np.mean(self._losses)), **found}
         self._losses = []
         self.curve.append(metrics)
-        if self._best.improves(metrics):
+        if self._best.metrics is None or self._task.better(metrics, self._best.metrics):
             self._best = Best(epoch - 1, metrics)
             self._best_state = run.runtime.state()
         self._report(run, metrics["train_loss"], force=True)
 
-    def _validate(self, run: Fit) -> tuple[float, float]:
-        """Mean loss and accuracy over the validation split."""
-        runtime, plan = run.runtime, run.runtime.plan
-        count = len(self._data.splits["val"])
+    def _validate(self, run: Fit) -> dict[str, float]:
+        """The task's figures over the validation split."""
+        runtime, plan, task = run.runtime, run.runtime.plan, self._task
+        count = task.rows("val")
         # Multiples of the global batch: every plan can share them out.
         size = plan.global_batch * max(1, VALIDATION_ROWS * plan.dp // plan.global_batch)
-        sums = torch.zeros(2, dtype=torch.float64)
+        total: Tensor | None = None
         for start in range(0, count, size):
             places = np.arange(start, start + size)[runtime.rows_of(size)]
-            inputs, targets = self._data.batch("val", np.minimum(places, count - 1))
-            targets[torch.from_numpy(places >= count)] = NO_TARGET
-            sums += runtime.measure(inputs, targets, _loss_and_hits).cpu().double()
-        loss, hits = (sums / count).tolist()
-        return loss, hits
+            sums = runtime.measure(*task.padded("val", places), task.sums).cpu().double()
+            total = sums if total is None else total + sums
+        assert total is not None  # noqa: S101 - no split is empty
+        return task.metrics((total / count).tolist())
 
     def _report(self, run: Fit, loss: float, *, force: bool = False) -> None:
         now, done = time.monotonic(), run.step - run.history.began_at
@@ -214,7 +191,7 @@ class Trainer(Watcher):
         if self.planned.predicted_s:
             metrics["predicted_step_ms"] = 1000.0 * self.planned.predicted_s
         if self.curve:
-            metrics |= {key: self.curve[-1][key] for key in ("val_accuracy", "val_loss")}
+            metrics |= {key: value for key, value in self.curve[-1].items() if key.startswith("val_")}
         self._bench.progress(run.step / self._steps, f"step {run.step} of {self._steps}", metrics)
 
     def _explain(self) -> None:
@@ -231,8 +208,3 @@ class Trainer(Watcher):
 
     def _ask_to_pause(self, *_: object) -> None:
         self._pause = True
-
-
-def _loss_and_hits(logits: Tensor, targets: Tensor) -> Tensor:
-    loss = functional.cross_entropy(logits, targets, reduction="sum")
-    return torch.stack([loss, (logits.argmax(1) == targets).sum().to(loss.dtype)])

@@ -13,8 +13,8 @@ from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.specs import TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
-from sextant_trainer.training.data import Dataset
-from sextant_zoo.registry import UnknownModelError, build, check
+from sextant_trainer.training.tasks import Task
+from sextant_zoo.registry import UnknownModelError, build, check, describe, names
 
 WARM_UP = 0.1
 """Share of the steps over which the one-cycle schedule rises."""
@@ -44,21 +44,32 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
     if config.augment is not None and task != "image-classification":
         raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
+    if config.label_smoothing and task == "forecasting":
+        raise InvalidInput("a forecast has no labels to smooth", field="config.label_smoothing", accepted="0")
     zoo = spec.model.zoo if spec.model else found.get("zoo")
     if zoo is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
     settings = {**found.get("model", {}), **(spec.model.config if spec.model else {}), **config.model}
     try:
-        return Recipe(zoo, check(zoo, settings).model_dump(), config, ranks, spec.parallel)
+        full = check(zoo, settings).model_dump()
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
+    _check_task(zoo, task)
+    return Recipe(zoo, full, config, ranks, spec.parallel)
 
 
-def build_model(recipe: Recipe, data: Dataset) -> nn.Module:
+def _check_task(zoo: str, task: str) -> None:
+    fitting = [name for name in names() if task in describe(name).tasks]
+    if zoo not in fitting:
+        given = f"{zoo} is not for the task {task} of the data"
+        raise InvalidInput(given, field="model.zoo", accepted=", ".join(fitting))
+
+
+def build_model(recipe: Recipe, task: Task) -> nn.Module:
     """The model, initialised by the recipe's seed, the same on every rank."""
     torch.manual_seed(recipe.config.seed)
     try:
-        return build(recipe.zoo, recipe.model_config, data.shape, len(data.classes))
+        return build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
 

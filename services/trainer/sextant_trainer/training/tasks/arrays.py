@@ -1,4 +1,4 @@
-"""Dataset versions for training: memory-mapped Arrow columns as arrays, batches as normalised tensors."""
+"""Images and tables: memory-mapped Arrow columns as arrays, batches as normalised tensors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from sextant_shared.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Dataset:
 
 
 def load(directory: Path) -> Dataset:
-    """Open the dataset version in `directory`. Raises InvalidInput for a task that is not trained on arrays."""
+    """Open the dataset version in `directory`."""
     about = json.loads((directory / "dataset.json").read_text())
     shape, dtype = _shape(about)
     splits = {name: _open(directory, about, split, shape) for name, split in about["splits"].items()}
@@ -58,14 +56,9 @@ def load(directory: Path) -> Dataset:
 
 def _shape(about: dict[str, Any]) -> tuple[tuple[int, ...], str]:
     features = about["features"]
-    match about["task"]:
-        case "image-classification":
-            return tuple(features[0]["shape"]), features[0]["dtype"]
-        case "tabular":
-            return (len(features),), "float32"
-        case task:
-            accepted = "image-classification, tabular"
-            raise InvalidInput(f"no trainer for task {task!r} yet", field="data", accepted=accepted)
+    if about["task"] == "tabular":
+        return (len(features),), "float32"
+    return tuple(features[0]["shape"]), features[0]["dtype"]
 
 
 def _open(directory: Path, about: dict[str, Any], split: dict[str, Any], shape: tuple[int, ...]) -> Split:

@@ -1,0 +1,108 @@
+"""A trained model as it is served: what it takes and gives, with what is done to values before and after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Description = dict[str, Any]
+"""What model.json of a trained version says."""
+
+
+class Served(nn.Module):
+    """The model with its preprocessing: takes values as the dataset stores them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float], dimensions: int) -> None:
+        super().__init__()
+        form = (-1, *(1,) * (dimensions - 1))
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(form))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(form))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, *shape) as stored -> (batch, classes) logits."""
+        logits: Tensor = self.model((values.to(torch.float32) - self.mean) / self.std)
+        return logits
+
+
+class ServedForecast(nn.Module):
+    """A forecaster that takes and gives values as the dataset stores them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, time, columns) -> (batch, horizon, columns)."""
+        forecast: Tensor = self.model((values - self.mean) / self.std)
+        return forecast * self.std + self.mean
+
+
+class ServedTokens(nn.Module):
+    """A model of texts: there is nothing to normalise."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, sequence) token numbers -> (batch, classes) logits."""
+        logits: Tensor = self.model(values)
+        return logits
+
+
+def wrap(model: nn.Module, about: Description) -> nn.Module:
+    """The model as its task is served: texts come as the numbers of their tokens."""
+    if about["task"] == "text-classification":
+        return ServedTokens(model)
+    mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]
+    if about["task"] == "forecasting":
+        return ServedForecast(model, mean, std)
+    return Served(model, mean, std, len(about["input"]["shape"]))
+
+
+def output_name(about: Description) -> str:
+    """`logits`, or what the task gives else."""
+    return str(about["output"]["name"]) if "output" in about else "logits"
+
+
+def output_shape(about: Description) -> list[int]:
+    """Of one sample's output."""
+    return list(about["output"]["shape"]) if "output" in about else [len(about["classes"])]
+
+
+def output_scale(about: Description) -> NDArray[np.float32]:
+    """What a difference of outputs is measured in."""
+    return np.asarray(about["preprocessing"]["std"] if about["task"] == "forecasting" else [1.0], np.float32)
+
+
+def sample(about: Description, rows: int, rng: np.random.Generator) -> Any:
+    """Random values (rows, *shape) of the stored type, in the range that the statistics or the vocabulary suggest."""
+    shape = (rows, *about["input"]["shape"])
+    if about["task"] == "text-classification":
+        return _tokens(about["preprocessing"], shape, rng)
+    mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]
+    form = (-1,) if about["task"] == "forecasting" else (-1, *(1,) * (len(shape) - 2))
+    drawn = rng.normal(np.reshape(mean, form), 2 * np.reshape(std, form), shape)
+    if about["input"]["dtype"] == "uint8":
+        return np.clip(drawn, 0, 255).astype(np.uint8)
+    return drawn.astype(np.float32)
+
+
+def _tokens(preprocessing: Description, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Texts of random lengths, filled up."""
+    tokens = rng.integers(0, preprocessing["vocabulary"], shape)
+    lengths = rng.integers(1, shape[1] + 1, (shape[0], 1))
+    return np.where(np.arange(shape[1]) < lengths, tokens, preprocessing["padding"])

@@ -1,0 +1,31 @@
+"""The tasks that are trained, one a file: batches, loss, figures, and which epoch is the better one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sextant_shared.contracts.specs import TrainConfig
+from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.tasks.classification import Classification
+from sextant_trainer.training.tasks.forecasting import Forecasting
+from sextant_trainer.training.tasks.task import Task
+
+__all__ = ["Task", "name_of", "open_task"]
+
+TASKS = ("image-classification", "tabular", "forecasting")
+
+
+def name_of(directory: Path) -> str:
+    """The task of the dataset version in `directory`. Raises InvalidInput for one that is not trained."""
+    name = str(json.loads((directory / "dataset.json").read_text())["task"])
+    if name not in TASKS:
+        raise InvalidInput(f"no trainer for task {name!r} yet", field="data", accepted=", ".join(TASKS))
+    return name
+
+
+def open_task(directory: Path, config: TrainConfig) -> Task:
+    """The dataset version in `directory` as what its task makes of it. Raises InvalidInput as `name_of`."""
+    if name_of(directory) == "forecasting":
+        return Forecasting(directory)
+    return Classification(directory, config)

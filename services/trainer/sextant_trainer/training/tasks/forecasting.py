@@ -1,0 +1,82 @@
+"""The next steps of series, from windows that are cut out of one stored array when they are needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sextant_trainer.training.tasks.task import Task
+
+
+class Forecasting(Task):
+    """Inputs (input, columns) and targets (horizon, columns) of the scaled series; the mean squared error decides."""
+
+    name = "forecasting"
+    void = float("nan")
+
+    def __init__(self, directory: Path) -> None:
+        about = json.loads((directory / "dataset.json").read_text())
+        self.columns = [feature["name"] for feature in about["features"]]
+        self.input, self.horizon = about["window"]["input"], about["window"]["horizon"]
+        self.shape, self.outputs = (self.input, len(self.columns)), self.horizon
+        self._spans = {name: (split["begin"], split["windows"]) for name, split in about["splits"].items()}
+        figures = [about["statistics"][name] for name in self.columns]
+        self.mean = np.array([figure["mean"] for figure in figures])
+        # A column that never changes in training is left at its height.
+        self.std = np.array([figure["std"] or 1.0 for figure in figures])
+        values = _values(directory, about["splits"]["train"]["files"], len(self.columns))
+        self._series = ((values - self.mean) / self.std).astype(np.float32)
+
+    def rows(self, split: str) -> int:
+        """Windows of a split."""
+        return int(self._spans[split][1])
+
+    def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(len(rows), input, columns) and (len(rows), horizon, columns), float32."""
+        begin, _ = self._spans[split]
+        first = rows + max(0, begin - self.input)
+        at = first[:, None] + np.arange(self.input + self.horizon)
+        windows = torch.from_numpy(self._series[at])
+        return windows[:, : self.input], windows[:, self.input :].clone()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The squared error, a mean over steps and columns."""
+        return (outputs - targets).square().mean((1, 2)).sum()
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Squared and absolute error of each window, means over steps and columns."""
+        kept = ~targets.isnan().any((1, 2))
+        error = outputs[kept] - targets[kept]
+        return torch.stack([error.square().mean((1, 2)).sum(), error.abs().mean((1, 2)).sum()])
+
+    def metrics(self, means: list[float]) -> dict[str, float]:
+        """`loss` is `mse`; both it and `mae` are of the scaled series."""
+        return {"loss": means[0], "mse": means[0], "mae": means[1]}
+
+    def describe(self) -> dict[str, Any]:
+        """Windows and how they are scaled, by column."""
+        return {
+            "input": {"name": "input", "shape": list(self.shape), "dtype": "float32"},
+            "output": {"name": "forecast", "shape": [self.horizon, len(self.columns)]},
+            "preprocessing": {"mean": self.mean.tolist(), "std": self.std.tolist()},
+            "columns": self.columns,
+            "classes": [],
+        }
+
+
+def _values(directory: Path, files: list[str], columns: int) -> NDArray[np.float64]:
+    """(rows, columns)."""
+    parts = []
+    for file in files:
+        with pa.memory_map(str(directory / file)) as source:
+            column = pa.ipc.open_file(source).read_all()["values"].combine_chunks()
+            flat = (column.chunk(0) if isinstance(column, pa.ChunkedArray) else column).flatten()
+            parts.append(flat.to_numpy().reshape(-1, columns).astype(np.float64))
+    return np.concatenate(parts)
