@@ -27,6 +27,7 @@ BENCHES = {
     "simulate": "tests.bench.simulate",
     "mutants": "tests.bench.mutants",
     "forecast": "tests.bench.forecast",
+    "intents": "tests.bench.intents",
 }
 
 

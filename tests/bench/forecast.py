@@ -20,7 +20,7 @@ PREPARE: dict[str, Any] = {
     "window": {"input": 336, "horizon": 96},
     "register_as": "etth1",
 }
-CONFIG: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.005, "checkpoint_every_steps": 100_000}
+CONFIG: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 5e-4, "checkpoint_every_steps": 100_000}
 RUN_S = 900.0
 WINDOWS = 2785
 """Of the test split, the last one included: 2,880 rows less 96 and one more."""
@@ -43,8 +43,9 @@ def run(report: Report) -> None:
         report.sample(key, values)
     report.figure("mse_worst", max(figures["mse"] for figures in found))
     report.note(
-        f"DLinear, {CONFIG['epochs']} epochs, the best by validation; input 336, standard borders (12, 4 and 4 months) "
-        f"and scaling; all {WINDOWS} test windows through the endpoint; the mean of {len(found)} seeds"
+        f"DLinear, each window less its mean, {CONFIG['epochs']} epochs, the best by validation; input 336, standard "
+        f"borders (12, 4 and 4 months) and scaling; all {WINDOWS} test windows through the endpoint; the mean of "
+        f"{len(found)} seeds"
     )
     report.note("published, of DLinear: mse 0.375, mae 0.399; of PatchTST: 0.370, 0.400")
 
@@ -54,7 +55,7 @@ def _pipeline(seed: int) -> dict[str, Any]:
     train = {
         "kind": "train",
         "data": {"dataset": "etth1"},
-        "model": {"zoo": "dlinear"},
+        "model": {"zoo": "dlinear", "config": {"normalise": True}},
         "config": {**CONFIG, "seed": seed},
     }
     return {

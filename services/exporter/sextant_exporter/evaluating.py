@@ -83,6 +83,8 @@ def read_split(directory: Path, split: str) -> tuple[NDArray[Any], NDArray[np.in
         flat = table["image"].combine_chunks()
         flat = flat.chunk(0) if isinstance(flat, pa.ChunkedArray) else flat
         values = flat.flatten().to_numpy().reshape(len(labels), *shape)
+    elif about["task"] == "text-classification":
+        values = np.array(table["text"].to_pylist(), np.object_)
     else:
         values = np.stack([table[name].to_numpy().astype(np.float32) for name in names], axis=1)
     return values, labels, about["target"]["classes"]
@@ -112,11 +114,11 @@ def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[
 
     Raises Unavailable where the service cannot be reached or is overloaded, WorkFailed where it refuses the input.
     """
-    raw = np.ascontiguousarray(values).tobytes()
+    datatype, raw = _binary(values)
     tensor = {
         "name": "input",
         "shape": list(values.shape),
-        "datatype": "UINT8" if values.dtype == np.uint8 else "FP32",
+        "datatype": datatype,
         "parameters": {"binary_data_size": len(raw)},
     }
     header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
@@ -132,6 +134,14 @@ def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[
     length = int(answer.headers["inference-header-content-length"])
     output = json.loads(answer.content[:length])["outputs"][0]
     return np.frombuffer(answer.content[length:], np.float32).reshape(output["shape"])
+
+
+def _binary(values: NDArray[Any]) -> tuple[str, bytes]:
+    """The protocol's name of the type, and the values in its binary form: texts with their lengths before them."""
+    if values.dtype == np.object_:
+        texts = [text.encode() for text in values.tolist()]
+        return "BYTES", b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    return "UINT8" if values.dtype == np.uint8 else "FP32", np.ascontiguousarray(values).tobytes()
 
 
 def _write(

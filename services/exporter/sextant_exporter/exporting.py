@@ -22,8 +22,9 @@ from sextant_shared.execution.workbench import Registration, Result, Workbench
 from sextant_zoo import build
 
 OPSET = 18
+TOKENIZER = "tokenizer.json"
 BATCHES = (1, 2, 7, 32)
-OIP_TYPE = {"uint8": "UINT8", "float32": "FP32", "int64": "INT64"}
+OIP_TYPE = {"uint8": "UINT8", "float32": "FP32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,21 @@ def export(bench: Workbench) -> Result:
     described = _describe(about, source.model_dump(exclude={"path", "meta"}), figures)
     (bench.out / "model.json").write_text(json.dumps(described, indent=1, sort_keys=True))
     (bench.out / "parity.json").write_text(json.dumps({**figures, "tolerance": spec.tolerance}, sort_keys=True))
+    beside = copy_beside(Path(source.path or ""), about, bench.out)
     name = spec.register_as or bench.order.name
     registration = Registration(
-        type="model", name=name, output="model", files=["model.json", "model.onnx"], meta=described
+        type="model", name=name, output="model", files=["model.json", "model.onnx", *beside], meta=described
     )
     return Result(outputs={"parity": figures}, registers=[registration])
+
+
+def copy_beside(directory: Path, about: dict[str, Any], out: Path) -> list[str]:
+    """Copy what an exported version needs beside its model; the names."""
+    tokenizer = about["preprocessing"].get("tokenizer")
+    if tokenizer is None:
+        return []
+    (out / TOKENIZER).write_bytes((directory / TOKENIZER).read_bytes())
+    return [TOKENIZER]
 
 
 def load_served(directory: Path, about: dict[str, Any]) -> nn.Module:
@@ -118,10 +129,9 @@ def check_parity(served: nn.Module, about: dict[str, Any], onnx_file: Path) -> P
 
 
 def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, Any]) -> dict[str, Any]:
-    shape, dtype = about["input"]["shape"], about["input"]["dtype"]
     return {
         "format": "onnx",
-        "inputs": [{"name": "input", "datatype": OIP_TYPE[dtype], "shape": [-1, *shape]}],
+        **_inputs(about),
         "outputs": [{"name": output_name(about), "datatype": "FP32", "shape": [-1, *output_shape(about)]}],
         "task": about["task"],
         "classes": about["classes"],
@@ -130,3 +140,13 @@ def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, A
         "parity": parity,
         "source": source,
     }
+
+
+def _inputs(about: dict[str, Any]) -> dict[str, Any]:
+    """What the service takes: values as the dataset has them, or texts, which it brings to tokens itself."""
+    shape, preprocessing = about["input"]["shape"], about["preprocessing"]
+    if "tokenizer" in preprocessing:
+        tokenizer = {"file": TOKENIZER, "length": shape[0], "padding": preprocessing["padding"]}
+        return {"inputs": [{"name": "input", "datatype": "BYTES", "shape": [-1]}], "tokenizer": tokenizer}
+    datatype = OIP_TYPE[about["input"]["dtype"]]
+    return {"inputs": [{"name": "input", "datatype": datatype, "shape": [-1, *shape]}]}

@@ -159,6 +159,15 @@ class ZooModel(Accepted):
 
     zoo: Name
     config: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
+    weights: Text | None = Field(None, description="pretrained ones: package://NAME")
+    adapt: Literal["all", "head", "low-rank"] = Field("all", description="which parameters are trained")
+    rank: int = Field(8, ge=1, le=1024, description="of low-rank changes")
+
+    @model_validator(mode="after")
+    def _has_something_to_adapt(self) -> Self:
+        if self.adapt != "all" and self.weights is None:
+            raise ValueError(f"adapt {self.adapt!r} needs weights: what is not trained must have been")
+        return self
 
 
 class Augmentation(Accepted):

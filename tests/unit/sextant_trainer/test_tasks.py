@@ -46,7 +46,7 @@ def series(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("split", "begin", "windows"), [("train", 0, 61), ("val", 62, 9), ("test", 72, 19)])
 def test_windows_are_cut_from_the_scaled_series(series: Path, split: str, begin: int, windows: int) -> None:
-    task = open_task(series, TrainConfig())
+    task = open_task(series, TrainConfig(), {})
     assert (task.rows(split), task.shape, task.outputs) == (windows, (8, 2), 2)
     rows = np.array([windows - 1, 0])
     inputs, targets = task.batch(split, rows)
@@ -59,7 +59,7 @@ def test_windows_are_cut_from_the_scaled_series(series: Path, split: str, begin:
 
 
 def test_what_is_forecast_in_a_split_lies_in_it(series: Path) -> None:
-    task = open_task(series, TrainConfig())
+    task = open_task(series, TrainConfig(), {})
     for split, (begin, end) in {"train": (8, 70), "val": (70, 80), "test": (80, 100)}.items():
         _, targets = task.batch(split, np.arange(task.rows(split)))
         hours = targets[:, :, 0].numpy() * STD[0] + MEAN[0]
@@ -69,7 +69,7 @@ def test_what_is_forecast_in_a_split_lies_in_it(series: Path) -> None:
 
 
 def test_rows_that_fill_up_a_batch_count_for_nothing(series: Path) -> None:
-    task = open_task(series, TrainConfig())
+    task = open_task(series, TrainConfig(), {})
     torch.manual_seed(0)
     outputs = torch.randn(12, 2, 2)
     _, whole = task.batch("val", np.arange(9))
@@ -84,13 +84,13 @@ def test_rows_that_fill_up_a_batch_count_for_nothing(series: Path) -> None:
 
 
 def test_the_better_forecast_has_the_smaller_error(series: Path) -> None:
-    task = open_task(series, TrainConfig())
+    task = open_task(series, TrainConfig(), {})
     assert task.better({"val_loss": 0.3}, {"val_loss": 0.4})
     assert not task.better({"val_loss": 0.4}, {"val_loss": 0.4})
 
 
 def test_a_batch_is_a_function_of_the_step_whatever_the_ranks(series: Path) -> None:
-    task = open_task(series, TrainConfig())
+    task = open_task(series, TrainConfig(), {})
     order = GlobalOrder(task.rows("train"), 16, 3)
     whole = task.train_batch(order, 5, slice(0, 16))
     parts = [task.train_batch(order, 5, slice(begin, begin + 8)) for begin in (0, 8)]

@@ -14,9 +14,11 @@ from sextant_shared.errors import InvalidInput
 
 NUMPY = {
     "BOOL": np.bool_, "UINT8": np.uint8, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
-    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
+    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_,
 }  # fmt: skip
 MAX_ELEMENTS = 64 * 2**20
+MAX_TEXT = 2**20
+"""Bytes of one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def check_datatype(spec: TensorSpec, given: Any) -> None:
 def from_json(spec: TensorSpec, shape: tuple[int, ...], data: Any) -> NDArray[Any]:
     """The tensor from JSON numbers, nested or flat. Raises InvalidInput for what is no finite number of the type."""
     field = f"inputs.{spec.name}.data"
+    if spec.datatype == "BYTES":
+        return _texts(data, shape, field)
     try:
         given = np.asarray(data)
         if given.dtype.kind == "U":
@@ -85,6 +89,33 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: Any) -> NDArray[An
     return wide.astype(target).reshape(shape)
 
 
+def _texts(data: Any, shape: tuple[int, ...], field: str) -> NDArray[Any]:
+    if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
+        raise InvalidInput("the data are not all texts", field=field, accepted="a flat list of texts")
+    if len(data) != math.prod(shape):
+        raise InvalidInput(f"{len(data)} texts given", field=field, accepted=f"{math.prod(shape)} for the shape")
+    if data and max(map(len, data)) > MAX_TEXT:
+        raise InvalidInput("a text is too long", field=field, accepted=f"{MAX_TEXT} letters")
+    return np.array(data, np.object_).reshape(shape)
+
+
+def _texts_from_binary(raw: bytes, shape: tuple[int, ...], field: str) -> NDArray[Any]:
+    """Each text has its length in bytes before it, in four bytes, little-endian."""
+    texts: list[str] = []
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or end > len(raw) or end - at > 4 + MAX_TEXT:
+            accepted = f"four bytes of length before each, at most {MAX_TEXT}"
+            raise InvalidInput("a text reaches beyond the end, or is too long", field=field, accepted=accepted)
+        try:
+            texts.append(raw[at + 4 : end].decode())
+        except UnicodeDecodeError:
+            raise InvalidInput("a text is not UTF-8", field=field, accepted="UTF-8") from None
+        at = end
+    return _texts(texts, shape, field)
+
+
 def _range(integer: np.dtype[Any]) -> tuple[int, int]:
     limits = np.iinfo(integer.name)
     return int(limits.min), int(limits.max)
@@ -94,6 +125,8 @@ def from_binary(spec: TensorSpec, shape: tuple[int, ...], raw: bytes) -> NDArray
     """The tensor from little-endian bytes. Raises InvalidInput for a wrong length or a value that is not finite."""
     target = np.dtype(NUMPY[spec.datatype])
     field = f"inputs.{spec.name}"
+    if spec.datatype == "BYTES":
+        return _texts_from_binary(raw, shape, field)
     if len(raw) != math.prod(shape) * target.itemsize:
         accepted = f"{math.prod(shape) * target.itemsize} bytes for the shape"
         raise InvalidInput(f"{len(raw)} bytes given", field=field, accepted=accepted)

@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sextant_inference.domain.tensors import NUMPY, TensorSpec
+from sextant_inference.runtime.tokenizer import Tokenizer
 from sextant_shared.errors import InvalidInput
 
 WARM_ROWS = (1, 8)
@@ -32,17 +33,24 @@ class Session:
         self._session = onnxruntime.InferenceSession(
             str(directory / "model.onnx"), _options(threads), providers=["CPUExecutionProvider"]
         )
+        self._tokenizer = Tokenizer(directory, about["tokenizer"]) if "tokenizer" in about else None
         self._warm()
 
     def run(self, tensors: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Outputs in the order of the description, for inputs that have been checked; safe from several threads."""
+        if self._tokenizer is not None:
+            tensors = {name: self._tokenizer(texts) for name, texts in tensors.items()}
         result: list[NDArray[Any]] = self._session.run([spec.name for spec in self.outputs], tensors)
         return result
 
     def _warm(self) -> None:
         for rows in WARM_ROWS:
             tensors: dict[str, NDArray[Any]] = {
-                spec.name: np.zeros([rows if n == -1 else n for n in spec.shape], NUMPY[spec.datatype])
+                spec.name: np.full(
+                    [rows if n == -1 else n for n in spec.shape],
+                    "" if spec.datatype == "BYTES" else 0,
+                    NUMPY[spec.datatype],
+                )
                 for spec in self.inputs
             }
             for spec, output in zip(self.outputs, self.run(tensors), strict=True):

@@ -22,6 +22,7 @@ from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 from sextant_shared.store import versions
+from sextant_zoo import pretrained
 from sextant_zoo import registry as zoo
 
 UPLOAD = "upload://"
@@ -155,6 +156,8 @@ def _check_model(spec: TrainSpec | TuneSpec, where: str) -> None:
         return
     try:
         zoo.check(spec.model.zoo, spec.model.config)
+        if spec.model.weights is not None:
+            pretrained.check_source(spec.model.weights, spec.model.zoo)
     except zoo.UnknownModelError as error:
         raise InvalidInput(str(error), field=f"{where}{error.field}") from None
 

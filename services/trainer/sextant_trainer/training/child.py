@@ -20,6 +20,7 @@ from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
 from sextant_trainer.training.recipe import Recipe, make_recipe
 from sextant_trainer.training.tasks import Task, name_of, open_task
+from sextant_zoo.adapting import merged
 
 
 def train(
@@ -33,7 +34,7 @@ def train(
     torch.set_num_threads(threads)
     directory = Path(bench.order.input("data").path or "")
     recipe = make_recipe(bench.order, name_of(directory), place.world)
-    task = open_task(directory, recipe.config)
+    task = open_task(directory, recipe.config, recipe.model_config, recipe.weights, fixed=recipe.parallel is not None)
     try:
         join(rank, place.world, where)
         trainer = Trainer(bench, recipe, task, profiles, Part(one_node=place.nodes == 1, first=rank == place.first))
@@ -50,13 +51,21 @@ def train(
 
 def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weights: dict[str, Tensor]) -> Result:
     about = _model_json(bench, recipe, task, trainer.metrics)
+    weights = merged(weights)
+    for name, text in task.files().items():
+        (bench.out / name).write_text(text)
     save_file({name: value.contiguous() for name, value in weights.items()}, str(bench.out / "model.safetensors"))
     (bench.out / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
     lines = (json.dumps(row, sort_keys=True) + "\n" for row in trainer.curve)
     (bench.out / "metrics.jsonl").write_text("".join(lines))
     spec = TrainSpec.model_validate(bench.order.spec, strict=False)
     name = spec.register_as or bench.order.name
-    files = ["model.json", "model.safetensors", *([PLAN_JSON, PLAN_SVG] if trainer.planned.optimized else [])]
+    files = [
+        "model.json",
+        "model.safetensors",
+        *task.files(),
+        *([PLAN_JSON, PLAN_SVG] if trainer.planned.optimized else []),
+    ]
     return Result(
         outputs={"metrics": trainer.metrics, "plan": trainer.planned.report(trainer.step_s)},
         registers=[Registration(type="model", name=name, output="model", files=files, meta=about)],
@@ -68,9 +77,16 @@ def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str,
     return {
         "format": "safetensors",
         "architecture": {"zoo": recipe.zoo, "config": recipe.model_config},
+        **_pretrained(recipe),
         "task": task.name,
         **task.describe(),
         "metrics": metrics,
         "hyperparameters": recipe.config.model_dump(mode="json"),
         "dataset": {"id": source.id, "name": source.name, "version": source.version, "digest": source.digest},
     }
+
+
+def _pretrained(recipe: Recipe) -> dict[str, Any]:
+    if recipe.weights is None:
+        return {}
+    return {"pretrained": {"source": recipe.weights.source, "sha256": recipe.weights.sha256, "adapt": recipe.adapt}}

@@ -14,6 +14,8 @@ from sextant_shared.contracts.specs import TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
+from sextant_zoo.adapting import add_low_rank, freeze
+from sextant_zoo.pretrained import Weights, from_package
 from sextant_zoo.registry import UnknownModelError, build, check, describe, names
 
 WARM_UP = 0.1
@@ -30,6 +32,12 @@ class Recipe:
     ranks: int = 1
     parallel: ParallelConfig | None = None
     """What the planner may choose; without it the ranks are data-parallel."""
+    weights: Weights | None = None
+    """Pretrained ones to begin with."""
+    adapt: str = "all"
+    """Which parameters are trained: all, the head's, or low-rank changes too."""
+    rank: int = 8
+    """Of these."""
 
 
 def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
@@ -51,11 +59,14 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
     settings = {**found.get("model", {}), **(spec.model.config if spec.model else {}), **config.model}
     try:
-        full = check(zoo, settings).model_dump()
+        check(zoo, settings)
+        _check_task(zoo, task)
+        weights = from_package(spec.model.weights, zoo) if spec.model and spec.model.weights else None
+        full = check(zoo, {**(weights.settings if weights else {}), **settings}).model_dump()
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
-    _check_task(zoo, task)
-    return Recipe(zoo, full, config, ranks, spec.parallel)
+    adapt, rank = (spec.model.adapt, spec.model.rank) if spec.model else ("all", 8)
+    return Recipe(zoo, full, config, ranks, spec.parallel, weights, adapt, rank)
 
 
 def _check_task(zoo: str, task: str) -> None:
@@ -66,12 +77,19 @@ def _check_task(zoo: str, task: str) -> None:
 
 
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
-    """The model, initialised by the recipe's seed, the same on every rank."""
+    """The model, initialised by the recipe's seed or with its weights, the same on every rank."""
     torch.manual_seed(recipe.config.seed)
     try:
-        return build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
+        model = build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
+        if recipe.weights is not None:
+            recipe.weights.load_into(model)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
+    if recipe.adapt == "head":
+        freeze(model)
+    elif recipe.adapt == "low-rank":
+        add_low_rank(model, recipe.rank)
+    return model
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

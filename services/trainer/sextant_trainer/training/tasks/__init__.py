@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.tasks.classification import Classification
 from sextant_trainer.training.tasks.forecasting import Forecasting
 from sextant_trainer.training.tasks.task import Task
+from sextant_trainer.training.tasks.texts import Texts
+from sextant_zoo.pretrained import Weights
 
 __all__ = ["Task", "name_of", "open_task"]
 
-TASKS = ("image-classification", "tabular", "forecasting")
+TASKS = ("image-classification", "tabular", "forecasting", "text-classification")
 
 
 def name_of(directory: Path) -> str:
@@ -24,8 +27,22 @@ def name_of(directory: Path) -> str:
     return name
 
 
-def open_task(directory: Path, config: TrainConfig) -> Task:
-    """The dataset version in `directory` as what its task makes of it. Raises InvalidInput as `name_of`."""
-    if name_of(directory) == "forecasting":
-        return Forecasting(directory)
+def open_task(
+    directory: Path,
+    config: TrainConfig,
+    settings: dict[str, Any],
+    weights: Weights | None = None,
+    *,
+    fixed: bool = False,
+) -> Task:
+    """The dataset version in `directory` as what its task makes of it, for an architecture with these settings.
+
+    `weights` may bring a tokenizer; with `fixed` all batches have one shape. Raises InvalidInput as `name_of`, and
+    where the settings do not fit the data.
+    """
+    match name_of(directory):
+        case "forecasting":
+            return Forecasting(directory)
+        case "text-classification":
+            return Texts(directory, config, settings, weights, fixed=fixed)
     return Classification(directory, config)

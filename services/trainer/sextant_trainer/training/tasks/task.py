@@ -57,6 +57,10 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """What has to be known to use a model that was trained on this, for model.json."""
 
+    def files(self) -> dict[str, str]:
+        """By name the texts of further files that a model needs to be used."""
+        return {}
+
     def padded(self, split: str, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The batch at `places`, where those beyond the split's end are void."""
         count = self.rows(split)
