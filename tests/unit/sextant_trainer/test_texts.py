@@ -111,6 +111,16 @@ def test_pretrained_weights_bring_their_settings_and_their_tokenizer(texts: Path
     torch.autograd.backward(task.loss(model(inputs), targets))
 
 
+def test_what_a_search_was_about_is_trained_with_its_weights() -> None:
+    pretrained = {"weights": WEIGHTS, "adapt": "head", "rank": 8}
+    found = {"type": "config", "zoo": "minilm", "config": {"epochs": 3}, "pretrained": pretrained}
+    spec = {"kind": "train", "data": {"dataset": "d"}, "config": {"step": "search", "output": "best"}}
+    order = WorkOrder(job_id="j", kind="train", name="job", fence=1, attempt=1, spec=spec, inputs={"config": found})
+    recipe = make_recipe(order, "text-classification", 1)
+    assert (recipe.zoo, recipe.adapt, recipe.config.epochs) == ("minilm", "head", 3)
+    assert recipe.weights is not None
+
+
 def test_a_vocabulary_that_is_too_small_for_the_tokenizer_is_refused(texts: Path) -> None:
     recipe = make_recipe(order_of(weights=WEIGHTS, config={"vocabulary": 100}), "text-classification", 1)
     with pytest.raises(InvalidInput, match="30522 tokens") as caught:

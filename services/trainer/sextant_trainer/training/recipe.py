@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sextant_planner.configuration import ParallelConfig
-from sextant_shared.contracts.specs import TrainConfig, TrainSpec
+from sextant_shared.contracts.specs import TrainConfig, TrainSpec, ZooModel
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
@@ -54,19 +54,23 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
         raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
     if config.label_smoothing and task == "forecasting":
         raise InvalidInput("a forecast has no labels to smooth", field="config.label_smoothing", accepted="0")
-    zoo = spec.model.zoo if spec.model else found.get("zoo")
-    if zoo is None:
+    model = spec.model or _found_model(found)
+    if model is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
-    settings = {**found.get("model", {}), **(spec.model.config if spec.model else {}), **config.model}
+    settings = {**found.get("model", {}), **model.config, **config.model}
     try:
-        check(zoo, settings)
-        _check_task(zoo, task)
-        weights = from_package(spec.model.weights, zoo) if spec.model and spec.model.weights else None
-        full = check(zoo, {**(weights.settings if weights else {}), **settings}).model_dump()
+        check(model.zoo, settings)
+        _check_task(model.zoo, task)
+        weights = from_package(model.weights, model.zoo) if model.weights else None
+        full = check(model.zoo, {**(weights.settings if weights else {}), **settings}).model_dump()
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field) from None
-    adapt, rank = (spec.model.adapt, spec.model.rank) if spec.model else ("all", 8)
-    return Recipe(zoo, full, config, ranks, spec.parallel, weights, adapt, rank)
+    return Recipe(model.zoo, full, config, ranks, spec.parallel, weights, model.adapt, model.rank)
+
+
+def _found_model(found: dict[str, Any]) -> ZooModel | None:
+    """The model that a search was about."""
+    return ZooModel(zoo=found["zoo"], **found.get("pretrained", {})) if found.get("zoo") else None
 
 
 def _check_task(zoo: str, task: str) -> None:

@@ -125,8 +125,11 @@ def _finish(spec: TuneSpec, trials: Sequence[Trial]) -> Finish:
     sign = 1.0 if spec.maximize else -1.0
     best = max(scored, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
     config = config_of(spec, best.point).model_dump(mode="json")
+    chosen = {"type": "config", "job_id": str(best.job_id), "zoo": spec.model.zoo, "config": config}
+    if spec.model.weights is not None:
+        chosen["pretrained"] = spec.model.model_dump(include={"weights", "adapt", "rank"})
     outputs = {
-        "best": {"type": "config", "job_id": str(best.job_id), "zoo": spec.model.zoo, "config": config},
+        "best": chosen,
         "best_value": best.value,
         "best_trial": best.number,
         "trials": len(trials),
