@@ -19,6 +19,7 @@ from sextant_shared.errors import InvalidInput, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 CHUNK = 1 << 20
+MAX_PATH = 512
 MAX_PART_BYTES = 255
 """The longest name of a file that file systems take."""
 
@@ -53,10 +54,10 @@ def safe_path(path: str) -> PurePosixPath:
     """A relative path that stays below its root. Raises InvalidInput for anything else."""
     pure = PurePosixPath(path)
     leaves = pure.is_absolute() or ".." in pure.parts or "\0" in path or "\\" in path
-    too_long = len(path) > 512 or any(len(part.encode()) > MAX_PART_BYTES for part in pure.parts)
+    too_long = len(path) > MAX_PATH or any(len(part.encode()) > MAX_PART_BYTES for part in pure.parts)
     if not pure.parts or leaves or too_long:
         raise InvalidInput(
-            "a path must be relative, without '..', backslash or NUL, of at most 512 characters, "
+            f"a path must be relative, without '..', backslash or NUL, of at most {MAX_PATH} characters, "
             f"each part of at most {MAX_PART_BYTES} bytes",
             field="path",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, WithJsonSchema, model_validator
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
@@ -28,6 +28,7 @@ Scalar = Annotated[
     Discriminator(
         _scalar_type, custom_error_type="scalar", custom_error_message="Expected a number, a text, true or false"
     ),
+    WithJsonSchema({"type": ["boolean", "number", "string"]}),
 ]
 
 

@@ -141,3 +141,31 @@ def test_a_key_is_made_once_and_its_secret_is_shown_once(api: Api) -> None:
     assert again == {**first, "secret": None}
     assert first["secret"]
     assert api.http.post("/v1/keys", json={**body, "name": "other"}, headers=headers).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("TRACE", "/v1/nodes", "GET"),
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("GET", "/v1/jobs/batch", "POST"),
+        ("PUT", "/v1/endpoints/e", "DELETE, GET"),
+    ],
+)
+def test_a_method_that_is_not_allowed_is_told_those_that_are(api: Api, method: str, path: str, allowed: str) -> None:
+    answer = api.http.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == allowed
+
+
+def test_a_piece_of_an_upload_holds_something_and_stays_within_what_was_announced(api: Api) -> None:
+    made = api.http.post("/v1/uploads", json={"path": "a", "size": 2, "sha256": "0" * 64}).json()
+    where, at = f"/v1/uploads/{made['id']}", {"Upload-Offset": "0"}
+    empty = api.http.patch(where, headers=at)
+    assert empty.status_code == 422
+    assert empty.json()["errors"][0]["field"] == "body"
+    assert api.http.patch(where, content=b"abc", headers=at).status_code == 409
+
+
+def test_a_spec_that_is_not_there_cannot_be_validated(api: Api) -> None:
+    assert api.http.post("/v1/jobs/validate").status_code == 422

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from sextant_scheduler.api.context import Administers, Here, ReadsAudit, ReadsNodes
@@ -20,13 +20,21 @@ from sextant_shared.security import SCOPES, Secret
 
 router = APIRouter(prefix="/v1")
 SEQ_DIGITS = 9
+AuditCursor = Annotated[
+    str | None,
+    Query(
+        json_schema_extra={"pattern": f"^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}:[0-9]{{1,{SEQ_DIGITS}}}$"}
+    ),
+]
 
 
 class NewKey(Accepted):
     """A key to make."""
 
     name: Name
-    scopes: list[str] = Field(min_length=1, max_length=len(SCOPES))
+    scopes: list[Annotated[str, Field(json_schema_extra={"enum": [*SCOPES]})]] = Field(
+        min_length=1, max_length=len(SCOPES)
+    )
     expires_in_days: int | None = Field(None, ge=1, le=3650)
 
 
@@ -38,7 +46,7 @@ async def nodes(here: Here, who: ReadsNodes) -> Page[NodeView]:
 
 @router.get("/audit", tags=["audit"])
 async def audit_log(
-    here: Here, who: ReadsAudit, subject: UUID | None = None, limit: Limit = 100, cursor: str | None = None
+    here: Here, who: ReadsAudit, subject: UUID | None = None, limit: Limit = 100, cursor: AuditCursor = None
 ) -> Page[AuditView]:
     """Rows of the audit log, by subject and sequence."""
     after = _after(cursor)

@@ -49,7 +49,7 @@ def _document(app: FastAPI, open_routes: Collection[str]) -> dict[str, Any]:
             if path not in open_routes:
                 operation["security"] = [{"key": []}]
                 operation["responses"]["default"] = PROBLEM
-            if method in ("post", "delete"):
+            if method in ("post", "delete") and not path.endswith("/validate"):
                 operation.setdefault("parameters", []).append(KEY)
     return made
 
@@ -61,6 +61,10 @@ def _schemas() -> dict[str, Any]:
     for name, schema in (("JobSpec", SPEC.json_schema(ref_template=REF)), ("Problem", problem)):
         found |= schema.pop("$defs", {})
         found[name] = schema
+    for schema in found.values():
+        # What tells the kinds apart must be there, though each kind knows it of itself.
+        if "const" in schema.get("properties", {}).get("kind", {}):
+            schema["required"] = sorted({"kind", *schema.get("required", ())})
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic_core import from_json
@@ -112,8 +112,11 @@ async def submit_batch(
 @router.post("/validate", openapi_extra=SPEC_BODY)
 async def validate(request: Request, here: Here, who: WritesJobs) -> ValidationView:
     """Say whether a spec would be accepted, and change nothing."""
+    body = await request.body()
+    if not body:
+        raise InvalidInput("there is no spec to validate", field="(body)", accepted="a job's spec as JSON")
     try:
-        spec = SPEC.validate_python(from_json(await request.body()))
+        spec = SPEC.validate_python(from_json(body))
     except ValidationError as error:
         return ValidationView(valid=False, errors=findings_of(error.errors()))
     except ValueError as error:
@@ -143,6 +146,13 @@ async def list_jobs(
     where = {"kind": kind, "state": state, "name": name, "parent_id": parent, "root_id": root}
     items = await here.read(lambda conn: reads.job_page(conn, who.tenant, where, top=top, limit=limit, before=cursor))
     return Page(items=items, next=str(items[-1].id) if len(items) == limit else None)
+
+
+@router.get("/batch", include_in_schema=False)
+@router.get("/validate", include_in_schema=False)
+async def only_posted(who: ReadsJobs) -> None:
+    """These would else be taken for ids of jobs."""
+    raise HTTPException(405)
 
 
 @router.get("/{job_id}")

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from sextant_shared import errors as e
 from sextant_shared.contracts.specs import BY_KIND, KINDS
@@ -120,6 +121,13 @@ def _siblings(location: tuple[Any, ...]) -> str | None:
     return ", ".join(at.model_fields) if at else None
 
 
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """What the request's path allows, over all its routes (RFC 9110, 15.5.6)."""
+    told = (route for route in app.routes if getattr(route, "include_in_schema", False))
+    paths = (route for route in told if route.matches(request.scope)[0] is Match.PARTIAL)
+    return sorted({method for route in paths for method in getattr(route, "methods", None) or ()})
+
+
 def install(app: FastAPI) -> None:
     """Let the application answer every error as a problem."""
 
@@ -138,7 +146,10 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - likewise
         phrase = HTTPStatus(error.status_code).phrase
-        return answer(Problem(title=phrase, status=error.status_code, detail=str(error.detail)))
+        made = answer(Problem(title=phrase, status=error.status_code, detail=str(error.detail)))
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            made.headers["Allow"] = ", ".join(_methods(app, request))
+        return made
 
     async def store(request: Request, error: Exception) -> Response:
         log.warning("api.store_failed", error=str(error)[:500])

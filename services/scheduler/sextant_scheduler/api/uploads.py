@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from sextant_scheduler.api.context import Context, Here, WritesData
 from sextant_scheduler.api.idempotency import once
 from sextant_scheduler.store import reads
-from sextant_shared.artefacts import hash_file, safe_path
+from sextant_shared.artefacts import MAX_PATH, hash_file, safe_path
 from sextant_shared.contracts.base import Accepted, Text
 from sextant_shared.contracts.views import UploadView
 from sextant_shared.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
@@ -30,10 +30,14 @@ MAX_UPLOAD = 2**40
 PIECE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
+RELATIVE = r"^(?!/)(?!(\./*)+$)(?!(.*/)?\.\.(/|$))[^\\\x00]+$"
+"""Of a path below a root, for those who read the description; `safe_path` decides."""
+
+
 class NewUpload(Accepted):
     """A file to come: its name, size in bytes, and SHA-256 in hex."""
 
-    path: Text
+    path: Text = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_PATH, "pattern": RELATIVE})
     size: int = Field(ge=1, le=MAX_UPLOAD)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
@@ -61,15 +65,15 @@ async def append(
 ) -> UploadView:
     """Add a piece of at most 8 MiB at `Upload-Offset`, which must be where the file ends so far."""
     piece = await _piece(request)
+    if not piece:
+        raise InvalidInput("the piece is empty", field="body", accepted="1 byte or more")
     row = await here.read(lambda conn: _row(conn, who, upload_id))
     if row["completed"]:
         return reads.upload_view(row)
     if row["received"] != upload_offset:
         raise Conflict(f"the file has {row['received']} bytes so far; the piece begins at {upload_offset}")
     if upload_offset + len(piece) > row["size"]:
-        raise InvalidInput(
-            "the piece goes beyond the announced size", field="body", accepted=f"{row['size']} bytes in all"
-        )
+        raise Conflict(f"the file was announced with {row['size']} bytes; the piece goes beyond them")
     partial = here.settings.work_dir / "uploads" / str(upload_id) / "content"
     await anyio.to_thread.run_sync(_write, partial, upload_offset, piece)
     received = upload_offset + len(piece)

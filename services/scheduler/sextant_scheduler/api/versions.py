@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import StreamingResponse
 
 from sextant_scheduler.api.context import Context, Here, ReadsData, ReadsModels
@@ -21,7 +21,9 @@ from sextant_shared.store import versions
 from sextant_shared.store.versions import VersionType
 
 router = APIRouter(prefix="/v1", tags=["datasets and models"])
-REFERENCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?")
+PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?"
+Reference = Annotated[str, Path(description="NAME or NAME@VERSION", json_schema_extra={"pattern": f"^{PATTERN}$"})]
+REFERENCE = re.compile(PATTERN)
 RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 
 
@@ -42,20 +44,20 @@ async def list_models(
 
 
 @router.get("/datasets/{reference}")
-async def get_dataset(reference: str, here: Here, who: ReadsData) -> VersionView:
+async def get_dataset(reference: Reference, here: Here, who: ReadsData) -> VersionView:
     """The newest version of a dataset, or name@version."""
     return await _one(here, who, "dataset", reference)
 
 
 @router.get("/models/{reference}")
-async def get_model(reference: str, here: Here, who: ReadsModels) -> VersionView:
+async def get_model(reference: Reference, here: Here, who: ReadsModels) -> VersionView:
     """The newest version of a model, or name@version."""
     return await _one(here, who, "model", reference)
 
 
 @router.get("/datasets/{reference}/files/{path:path}", response_class=StreamingResponse)
 async def get_dataset_file(
-    reference: str, path: str, request: Request, here: Here, who: ReadsData
+    reference: Reference, path: str, request: Request, here: Here, who: ReadsData
 ) -> StreamingResponse:
     """The bytes of a dataset's file; `Range: bytes=N-` goes on from N."""
     return await _file(here, who, "dataset", reference, path, request)
@@ -63,7 +65,7 @@ async def get_dataset_file(
 
 @router.get("/models/{reference}/files/{path:path}", response_class=StreamingResponse)
 async def get_model_file(
-    reference: str, path: str, request: Request, here: Here, who: ReadsModels
+    reference: Reference, path: str, request: Request, here: Here, who: ReadsModels
 ) -> StreamingResponse:
     """The bytes of a model's file; `Range: bytes=N-` goes on from N."""
     return await _file(here, who, "model", reference, path, request)
