@@ -410,6 +410,8 @@ def frees_slots(job: Job, move: Transition) -> bool:
 
 
 def _fenced(job: Job, fence: int) -> Refused | None:
+    if job.kind in CONTROLLER_KINDS:
+        return Refused(f"a {job.kind} job has no attempts: it takes no lease")
     if job.fence == fence and job.state.is_held:
         return None
     return Refused(f"fence {fence} is no longer valid: the job is {job.state} with fence {job.fence}", stale=True)

@@ -165,7 +165,3 @@ def test_a_piece_of_an_upload_holds_something_and_stays_within_what_was_announce
     assert empty.status_code == 422
     assert empty.json()["errors"][0]["field"] == "body"
     assert api.http.patch(where, content=b"abc", headers=at).status_code == 409
-
-
-def test_a_spec_that_is_not_there_cannot_be_validated(api: Api) -> None:
-    assert api.http.post("/v1/jobs/validate").status_code == 422

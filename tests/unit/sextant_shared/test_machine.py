@@ -225,3 +225,9 @@ def test_no_sequence_of_events_breaks_the_rules(
         leased = at.lease_until is not None
         assert leased == (kind != "pipeline" and (at.state.is_held or at.state is State.RESERVED)), at
     assert succeeded <= 1
+
+
+@pytest.mark.parametrize("event", [m.Complete(0), m.Died(0, "x"), m.Stopped(0), m.Fail(0, {}, retriable=True)])
+def test_a_controller_takes_no_word_of_an_attempt(event: m.Event) -> None:
+    running = after(job("pipeline"), moved(job("pipeline"), m.Start()))
+    assert isinstance(decide(running, event), m.Refused)

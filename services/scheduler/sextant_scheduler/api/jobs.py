@@ -112,11 +112,8 @@ async def submit_batch(
 @router.post("/validate", openapi_extra=SPEC_BODY)
 async def validate(request: Request, here: Here, who: WritesJobs) -> ValidationView:
     """Say whether a spec would be accepted, and change nothing."""
-    body = await request.body()
-    if not body:
-        raise InvalidInput("there is no spec to validate", field="(body)", accepted="a job's spec as JSON")
     try:
-        spec = SPEC.validate_python(from_json(body))
+        spec = SPEC.validate_python(from_json(await request.body()))
     except ValidationError as error:
         return ValidationView(valid=False, errors=findings_of(error.errors()))
     except ValueError as error:

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from sextant_shared import errors as e
 from sextant_shared.contracts.specs import BY_KIND, KINDS
@@ -121,11 +121,11 @@ def _siblings(location: tuple[Any, ...]) -> str | None:
     return ", ".join(at.model_fields) if at else None
 
 
-def _methods(app: FastAPI, request: Request) -> list[str]:
-    """What the request's path allows, over all its routes (RFC 9110, 15.5.6)."""
-    told = (route for route in app.routes if getattr(route, "include_in_schema", False))
-    paths = (route for route in told if route.matches(request.scope)[0] is Match.PARTIAL)
-    return sorted({method for route in paths for method in getattr(route, "methods", None) or ()})
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """What a path allows, as the description has it (RFC 9110, 15.5.6)."""
+    paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
+    matching = [path] if path in paths else [known for known in paths if compile_path(known)[0].match(path)]
+    return sorted(method.upper() for known in matching for method in paths[known])
 
 
 def install(app: FastAPI) -> None:
@@ -148,7 +148,7 @@ def install(app: FastAPI) -> None:
         phrase = HTTPStatus(error.status_code).phrase
         made = answer(Problem(title=phrase, status=error.status_code, detail=str(error.detail)))
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            made.headers["Allow"] = ", ".join(_methods(app, request))
+            made.headers["Allow"] = ", ".join(_methods(app, request.url.path))
         return made
 
     async def store(request: Request, error: Exception) -> Response:
