@@ -18,14 +18,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m sextant_trainer profile", description=__doc__)
     parser.add_argument("architecture", help="a name of the zoo")
     parser.add_argument("--name", help="the profile's name; the architecture's otherwise")
-    parser.add_argument("--shape", required=True, help="of one sample, such as 3,224,224 or 512")
+    parser.add_argument("--shape", type=_shape, required=True, help="of one sample, such as 3,224,224 or 512")
     parser.add_argument("--classes", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=NUMBER", help="of the architecture")
     options = parser.parse_args(arguments)
-    shape = tuple(int(part) for part in options.shape.split(","))
     settings = {key: _value(text) for key, _, text in (item.partition("=") for item in options.set)}
     try:
-        made = profile(options.architecture, settings, shape, options.classes, options.name)
+        made = profile(options.architecture, settings, options.shape, options.classes, options.name)
     except UnknownModelError as error:
         parser.error(str(error))
     sys.stdout.write(made.to_json() + "\n")
@@ -42,6 +41,16 @@ def profile(
         kind = torch.int64 if tokens else torch.float32
         sample = torch.zeros(2, *shape, dtype=kind)
     return trace(model, sample, name=name or architecture)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; accepted are whole numbers such as 3,224,224")
+    return shape
 
 
 def _value(text: str) -> object:

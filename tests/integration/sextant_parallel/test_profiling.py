@@ -41,7 +41,8 @@ def test_a_chain_of_linear_layers_is_read_off_exactly() -> None:
 def test_a_transformer_layer_has_megatrons_split() -> None:
     profile = trace(build("decoder", GPT, (32,), 100), torch.zeros(2, 32, dtype=torch.int64), name="gpt")
     layer = profile.blocks[1]
-    assert layer.forward_flops == pytest.approx(24 * 32 * 64**2 + 4 * 32 * 32 * 64)
+    # A query sees half of the keys, on average.
+    assert layer.forward_flops == pytest.approx(24 * 32 * 64**2 + 4 * 32 * 16 * 64)
     assert layer.tensor is not None
     assert layer.tensor.limit == 4
     assert layer.tensor.reduce_bytes == layer.tensor.reduce_bytes_backward == 2 * 4 * 32 * 64
@@ -50,6 +51,12 @@ def test_a_transformer_layer_has_megatrons_split() -> None:
     assert layer.context is not None
     assert profile.sequence == 32
     assert not profile.batch_coupled
+
+
+def test_where_every_position_sees_all_attention_is_whole() -> None:
+    profile = trace(build("encoder", {"hidden": 64, "layers": 1, "heads": 4}, (32,), 5), torch.zeros(2, 32).long())
+    attention = [product for product in profile.blocks[1].products if product.count]
+    assert [product.flops for product in attention] == [2 * 32 * 32 * 64] * 2
 
 
 @pytest.mark.parametrize("style", ["gpt", "llama"])

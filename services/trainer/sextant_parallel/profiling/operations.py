@@ -84,10 +84,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         name = func.name().split("::")[-1].split(".")[0]
         if name.endswith("_") or not _is_view(args, out):
-            self._note(name, args, out)
+            self._note(name, _named(func, args, kwargs or {}), out)
         return out
 
-    def _note(self, name: str, args: Any, out: Any) -> None:
+    def _note(self, name: str, given: dict[str, Any], out: Any) -> None:
+        args = tuple(given.values())
         module = self._path[-1] if self._path else ""
         if name in PRODUCTS:
             self._note_product(name, module, args)
@@ -96,7 +97,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rows = out.shape[0] * prod(out.shape[2:])
             self.products.append(Product(module, rows, weight.shape[0], prod(weight.shape[1:])))
         elif ATTENTION in name:
-            self._note_attention(module, args)
+            self._note_attention(module, args, causal=bool(given.get("is_causal")))
         else:
             moved = sum(bytes_of(t) for t in tree_leaves((args, out)) if isinstance(t, Tensor))
             self.traffic += moved
@@ -109,11 +110,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
         self.products.append(Product(module, rows, columns, inner, count))
 
-    def _note_attention(self, module: str, args: Any) -> None:
+    def _note_attention(self, module: str, args: Any, *, causal: bool) -> None:
         q, k, v = args[:3]
         count, rows, width, keys = q.shape[0] * q.shape[1], q.shape[2], q.shape[3], k.shape[2]
-        self.products.append(Product(module, rows, keys, width, count))
-        self.products.append(Product(module, rows, v.shape[3], keys, count))
+        # Fused kernels skip what a causal mask hides: the first query sees one key, the last one all of them.
+        seen = (keys + 1) // 2 if causal else keys
+        self.products.append(Product(module, rows, seen, width, count))
+        self.products.append(Product(module, rows, v.shape[3], seen, count))
         self.fused_attention = True
         self.key_bytes += bytes_of(k) + bytes_of(v)
 
@@ -145,6 +148,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _under(counted: Counter[str], module: str) -> int:
     return sum(count for name, count in counted.items() if name == module or name.startswith(f"{module}."))
+
+
+def _named(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """An operation's arguments by the names of its schema, in its order."""
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001 - torch has no other way to ask
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _is_view(arguments: Any, out: Any) -> bool:
