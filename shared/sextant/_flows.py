@@ -148,6 +148,15 @@ def _trouble(outcome: Outcome, wanted: Wanted, policy: Policy) -> ClientError:
     return TransferFailed(f"{wanted.path}: the server ends the file before its {wanted.size} bytes are there")
 
 
+def download(path: str, sink: Callable[[bytes], None], policy: Policy) -> Flow[None]:
+    """Bytes that are made as they are read, once: what was cut off cannot go on. Raises ApiError, NotReachable."""
+    outcome = yield Fetch(path, 0, sink)
+    if isinstance(outcome, Answer) and outcome.status >= 400:
+        raise error_of(outcome)
+    if isinstance(outcome, Broken):
+        raise NotReachable(policy.url, outcome.reason)
+
+
 def predict(endpoint: str, inputs: Any, policy: Policy) -> Flow[Prediction]:
     """One inference; asks the endpoint for names and types where the inputs do not say them."""
     if isinstance(inputs, Mapping) and isinstance(inputs.get("inputs"), list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -12,9 +13,10 @@ from sextant._specs import SpecLike, encode, plain
 from sextant.answers import EndpointModel, Items, LogView, Prediction, SubmittedList, VersionInfo
 from sextant.errors import BadInput
 from sextant_shared.contracts.views import (
-    AuditVerdict,
     AuditView,
+    CheckpointsView,
     EndpointView,
+    ExpiredView,
     JobView,
     KeyView,
     LineageView,
@@ -227,9 +229,19 @@ def audit(subject: JobLike | None = None) -> Call[Page[AuditView]]:
     return _get("/v1/audit", Page[AuditView], subject=job_id(subject) if subject else None, limit=PAGE)
 
 
-def verify_audit(which: JobLike | None = None) -> Call[AuditVerdict]:
-    """Check the audit log's hash chains."""
-    return _get("/v1/audit/verify", AuditVerdict, job=job_id(which) if which else None)
+def audit_log(which: JobLike | None = None) -> str:
+    """Where the whole audit log is downloaded from; its other rows are hashes alone where a job is given."""
+    return "/v1/audit/log" + (f"?subject={job_id(which)}" if which else "")
+
+
+def checkpoints(after: int) -> Call[CheckpointsView]:
+    """The audit log's checkpoints over more than `after` rows."""
+    return _get("/v1/audit/checkpoints", CheckpointsView, after=str(after))
+
+
+def expire_audit(before: datetime) -> Call[ExpiredView]:
+    """Take old rows out of the audit log."""
+    return _change("POST", "/v1/audit/expirations", ExpiredView, {"before": before.isoformat()})
 
 
 def keys() -> Call[Page[KeyView]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,7 +22,6 @@ from sextant._specs import SpecLike
 from sextant.answers import LogView, Prediction, Pulled, StreamEvent
 from sextant.profile import resolve
 from sextant_shared.contracts.views import (
-    AuditVerdict,
     AuditView,
     EndpointView,
     JobView,
@@ -202,9 +202,17 @@ class AsyncClient:
         """Rows of the audit log."""
         return self._pages(requests.audit(subject))
 
-    async def verify_audit(self, job: JobLike | None = None) -> AuditVerdict:
-        """Recompute the audit log's hash chains, all or those of one job."""
-        return await self._call(requests.verify_audit(job))
+    async def export_audit(self, sink: Callable[[bytes], None], job: JobLike | None = None) -> None:
+        """Hand the audit log to `sink`, as JSON lines; with a job, of other rows only what its check needs."""
+        await self._run(flows.download(requests.audit_log(job), sink, self._policy))
+
+    async def audit_checkpoints(self, after: int = 0) -> list[str]:
+        """The notary's signed checkpoints over more than `after` rows, at most 1000, the smallest first."""
+        return (await self._call(requests.checkpoints(after))).items
+
+    async def expire_audit(self, before: datetime) -> int:
+        """Take the rows of jobs that ended before a moment, 30 days ago or more, out of the log; how many they were."""
+        return (await self._call(requests.expire_audit(before))).rows
 
     def keys(self) -> AsyncIterator[KeyView]:
         """The API keys, without their secrets."""

@@ -28,6 +28,7 @@ BENCHES = {
     "mutants": "tests.bench.mutants",
     "forecast": "tests.bench.forecast",
     "intents": "tests.bench.intents",
+    "audit": "tests.bench.audit",
     "fuzz": "tests.bench.fuzz",
 }
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine, create_engine
+
 from sextant import Client
 from sextant.stack import control, processes
 from sextant.stack.home import Home
@@ -98,3 +100,14 @@ def parts(*names: str) -> Iterator[Platform]:
         finally:
             run(supervisor.stop())
             loop.call_soon_threadsafe(loop.stop)
+
+
+@contextmanager
+def database() -> Iterator[Engine]:
+    """An empty metadata store on a PostgreSQL of its own."""
+    with parts() as platform:
+        engine = create_engine(platform.urls.database_url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()

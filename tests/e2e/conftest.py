@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sextant import Client, documents
+from sextant.auditing import Verdict, verify_server
 from sextant.stack import control, processes
 from sextant.stack.home import Home
 from sextant.stack.processes import Options
@@ -28,6 +29,11 @@ class Stack:
     home: Path
     url: str
     client: Client
+
+    def check_audit(self) -> Verdict:
+        """The audit log as it is now, checked against what the notary signed."""
+        home = Home(self.home)
+        return verify_server(self.client, home.notary_pubkey, home.notary_checkpoints)
 
     def pid(self, name: str) -> int:
         """The process id of one of its processes, as it is now."""

@@ -92,7 +92,7 @@ def _run_with_kills(stack: Stack, pipeline: dict[str, Any], moments: dict[str, s
     steps = {step.step: step for step in ended.steps or []}
     assert (steps["check"].outputs or {})["metrics"]["accuracy"] >= 0.97
     assert [step.state for step in ended.steps or []] == ["SUCCEEDED"] * 6
-    assert client.verify_audit().verdict == "ok"
+    assert stack.check_audit().verdict == "ok"
     return killed
 
 

@@ -28,7 +28,7 @@ def test_pipeline_ends_with_an_endpoint_that_meets_its_requirement(stack: Stack,
     assert answer.outputs[0].shape == [1, 10]
     lineage = {node.type for node in client.lineage(steps["serve"].id).nodes}
     assert lineage == {"job", "dataset", "model", "endpoint"}
-    assert client.verify_audit().verdict == "ok"
+    assert stack.check_audit().verdict == "ok"
 
 
 def test_probe_goes_from_submission_to_success(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""`python -m sextant_scheduler api|control|migrate`."""
+"""`python -m sextant_scheduler api|control|notary|migrate`."""
 
 import sys
 

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from sextant_scheduler.settings import MigrateSettings, SchedulerSettings
+from sextant_scheduler.settings import MigrateSettings, NotarySettings, SchedulerSettings
 from sextant_shared.errors import InvalidInput
 
 if TYPE_CHECKING:
     from sextant_scheduler.api.context import Context
 
 log = structlog.get_logger(__name__)
-USAGE = "usage: python -m sextant_scheduler api|control|migrate"
+USAGE = "usage: python -m sextant_scheduler api|control|notary|migrate"
 
 
 def main(arguments: list[str]) -> int:
     """Run the process that the first argument names; the exit status."""
-    roles = {"api": run_api, "control": run_control, "migrate": migrate}
+    roles = {"api": run_api, "control": run_control, "notary": run_notary, "migrate": migrate}
     if len(arguments) != 1 or arguments[0] not in roles:
         sys.stderr.write(USAGE + "\n")
         return 2
@@ -145,6 +145,30 @@ async def _control(settings: SchedulerSettings) -> None:
     await bus.close()
     await statements.dispose()
     await engine.dispose()
+    if operations:
+        operations.close()
+
+
+def run_notary() -> None:
+    """Seal the audit log."""
+    from prometheus_client import CollectorRegistry
+
+    from sextant_scheduler.handlers.notary import Seals
+    from sextant_scheduler.metrics import NotaryMetrics
+    from sextant_scheduler.notary_loop import NotaryLoop
+    from sextant_shared.store.engine import connect
+    from sextant_shared.telemetry import configure_logging, serve_operations
+
+    settings = NotarySettings.read(os.environ)
+    configure_logging(settings.log_format, "scheduler-notary")
+    registry = CollectorRegistry()
+    engine = connect(settings.database_url, size=1)
+    loop = NotaryLoop(engine, Seals(settings.notary_dir), NotaryMetrics(registry))
+    operations = serve_operations(settings.bind, settings.metrics_port, registry, loop.unready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+    loop.run()
+    engine.dispose()
     if operations:
         operations.close()
 

@@ -34,6 +34,13 @@ class ControlMetrics:
             self._jobs.labels(kind, state).set(count)
 
 
+class NotaryMetrics:
+    """Of the notary."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.sealed = Gauge("sextant_audit_sealed_rows", "Rows of the audit log that are sealed", registry=registry)
+
+
 class ApiMetrics:
     """Counters of the API."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from sextant_shared.settings import Settings
@@ -18,12 +20,23 @@ class SchedulerSettings(Settings):
     node_timeout_s: float = Field(20.0, gt=0, description="after which a silent trainer node gets no new work")
 
 
-class MigrateSettings(Settings):
-    """What a migration needs, and the first keys to insert."""
+class DatabaseSettings(Settings):
+    """Of a process that works with the database alone."""
 
     redis_url: str = ""
     nats_url: str = ""
     artefacts_url: str = ""
-    work_dir: str = ""  # type: ignore[assignment]
+    work_dir: Path = Path()
+
+
+class NotarySettings(DatabaseSettings):
+    """What the notary needs."""
+
+    notary_dir: Path = Field(description="its key and checkpoints; best not on the database's disk")
+
+
+class MigrateSettings(DatabaseSettings):
+    """What a migration needs, and the first keys to insert."""
+
     admin_key: str = ""
     service_key: str = ""

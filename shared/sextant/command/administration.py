@@ -1,17 +1,12 @@
-"""Commands for operators: nodes, the audit log, keys, versions."""
+"""Commands for operators: nodes, keys, versions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sextant.command.session import JOB_FAILED, Json, Session, clean, session
-
-if TYPE_CHECKING:
-    from sextant_shared.contracts.views import AuditView
-
-FIRST = 200
+from sextant.command.session import Json, Session, clean, session
 
 
 def nodes(ctx: typer.Context, as_json: Json = False) -> None:
@@ -26,64 +21,6 @@ def nodes(ctx: typer.Context, as_json: Json = False) -> None:
             row = (str(node.slots), str(node.used), tables.when(node.last_seen), clean(tables.pairs(node.info)))
             shown.add_row(node.name, tables.state(node.state), *row)
         this.show(shown)
-
-
-def audit(
-    ctx: typer.Context,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[verify] [JOB]", help="verify: check the chains. JOB: only this job's rows."),
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="List every row, not only the first 200.")] = False,
-    as_json: Json = False,
-) -> None:
-    """List the audit log, or verify it: exit code 1 where it was tampered with."""
-    from sextant.errors import BadInput
-
-    with session(ctx, as_json) as this:
-        given = list(words or [])
-        verify = given[:1] == ["verify"]
-        rest = given[1:] if verify else given
-        if len(rest) > 1:
-            raise BadInput(f"audit was given {' '.join(given)!r}; accepted is [verify] [JOB]")
-        job = rest[0] if rest else None
-        if verify:
-            _verify(this, job)
-        else:
-            _list(this, job, everything)
-
-
-def _list(this: Session, job: str | None, everything: bool) -> None:
-    from itertools import islice
-
-    rows = this.client.audit(job)
-    items = list(rows if everything else islice(rows, FIRST))
-    show_rows(this, items)
-    if len(items) == FIRST and not everything:
-        this.note(f"these are the first {FIRST}; --all lists every one")
-
-
-def _verify(this: Session, job: str | None) -> None:
-    verdict = this.client.verify_audit(job)
-    this.document(verdict)
-    this.say(f"{verdict.verdict}: {verdict.rows} rows of {verdict.subjects} subjects")
-    if verdict.verdict != "ok":
-        this.say(f"the first row that does not hold: {verdict.first_bad or 'not named'}")
-        raise typer.Exit(JOB_FAILED)
-
-
-def show_rows(this: Session, rows: list[AuditView]) -> None:
-    """Rows of the audit log."""
-    from sextant.command import tables
-
-    this.document(rows)
-    shown = tables.table("at", "subject", "event", "change", "actor", "attempt", "hash")
-    for row in rows:
-        change = f"{row.from_state or ''} -> {row.to_state}" if row.to_state else ""
-        subject = f"{row.subject_type} {row.subject_id}"
-        rest = (clean(row.actor), str(row.attempt), row.hash[:12])
-        shown.add_row(tables.when(row.at), subject, row.event, change, *rest)
-    this.show(shown)
 
 
 def keys_create(

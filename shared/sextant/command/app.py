@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from sextant.command import administration, data, endpoints, jobs, models, plan, quickstart, stack, submission, zoo
+from sextant.command import (
+    administration,
+    audit,
+    data,
+    endpoints,
+    jobs,
+    models,
+    plan,
+    quickstart,
+    stack,
+    submission,
+    zoo,
+)
 from sextant.command.session import EXIT_CODES, Options
 
 HELP = f"""From raw data to a served model, on your own machines.
@@ -55,7 +67,6 @@ def _add_jobs(app: typer.Typer) -> None:
 def _add_rest(app: typer.Typer) -> None:
     app.command("plan", rich_help_panel="Planning")(plan.plan)
     app.command("predict", rich_help_panel="Serving")(endpoints.predict)
-    app.command("audit", rich_help_panel="Operations")(administration.audit)
     app.command("nodes", rich_help_panel="Operations")(administration.nodes)
     app.command("version", rich_help_panel="Operations")(administration.version)
     app.command("quickstart", rich_help_panel="Local stack")(quickstart.quickstart)
@@ -81,6 +92,13 @@ def _add_groups(app: typer.Typer) -> None:
     group = _group(app, "endpoints", "Live endpoints: list, delete.", "Serving")
     group.command("list")(endpoints.list_endpoints)
     group.command("delete")(endpoints.delete)
+    group = _group(app, "audit", "The audit log: list, show, verify, export, checkpoints, expire.", "Operations")
+    group.command("list")(audit.list_rows)
+    group.command("show")(audit.show)
+    group.command("verify")(audit.verify)
+    group.command("export")(audit.export)
+    group.command("checkpoints")(audit.checkpoints)
+    group.command("expire")(audit.expire)
     group = _group(app, "keys", "API keys: create, list, revoke.", "Operations")
     group.command("create")(administration.keys_create)
     group.command("list")(administration.keys_list)

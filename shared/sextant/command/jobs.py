@@ -133,10 +133,12 @@ def _print_log(this: Session, step: str | None, text: str) -> None:
 
 def events(ctx: typer.Context, job_id: Id, as_json: Json = False) -> None:
     """List a job's history: its rows of the audit log."""
-    from sextant.command.administration import show_rows
+    from sextant.command.audit import show_rows
 
     with session(ctx, as_json) as this:
-        show_rows(this, list(this.client.events(job_id)))
+        rows = list(this.client.events(job_id))
+        this.document(rows)
+        show_rows(this, rows)
 
 
 def why(ctx: typer.Context, job_id: Id, as_json: Json = False) -> None:

@@ -11,7 +11,8 @@ from sextant.command.session import JOB_FAILED, Json, Session, session
 from sextant.profile import home
 
 if TYPE_CHECKING:
-    from sextant_shared.contracts.views import AuditVerdict, JobView
+    from sextant.auditing import Verdict
+    from sextant_shared.contracts.views import JobView
 
 
 def quickstart(
@@ -22,12 +23,14 @@ def quickstart(
 ) -> None:
     """Start the platform, run the digits pipeline, and say what came out and what to type next."""
     with session(ctx, as_json) as this:
+        from sextant.auditing import verify_server
         from sextant.stack import control
+        from sextant.stack.home import Home
 
         try:
             up_seconds = _bring_up(this, port)
             ended = _run_pipeline(this)
-            verdict = this.client.verify_audit()
+            verdict = verify_server(this.client, Home(home()).notary_pubkey, Home(home()).notary_checkpoints)
             summary = summarise(ended, verdict, up_seconds)
             this.document(summary)
             _print(this, summary, stays_up=not once)
@@ -68,7 +71,7 @@ def _run_pipeline(this: Session) -> JobView:
     return this.client.wait(view.id, check=False) if this.as_json else follow(this, str(view.id))
 
 
-def summarise(ended: JobView, verdict: AuditVerdict, up_seconds: float | None) -> dict[str, Any]:
+def summarise(ended: JobView, verdict: Verdict, up_seconds: float | None) -> dict[str, Any]:
     """The figures of a run; seconds and milliseconds."""
     steps = {step.step or "": step for step in ended.steps or []}
     check = (steps["check"].outputs or {}) if "check" in steps else {}

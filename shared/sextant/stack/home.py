@@ -85,6 +85,21 @@ class Home:
         return self.path / "work"
 
     @property
+    def notary(self) -> Path:
+        """The notary's key and checkpoints."""
+        return self.path / "notary"
+
+    @property
+    def notary_pubkey(self) -> Path:
+        """The key that the audit log's checkpoints are checked with."""
+        return self.notary / "key.pub"
+
+    @property
+    def notary_checkpoints(self) -> Path:
+        """The audit log's checkpoints, outside the database."""
+        return self.notary / "checkpoints"
+
+    @property
     def postgres(self) -> Path:
         """PostgreSQL's data and socket, owned by the account that runs it."""
         return self.path / "postgres"

@@ -39,6 +39,7 @@ class ProcessSpec:
 SERVICES: tuple[tuple[str, list[str]], ...] = (
     ("scheduler-api", ["sextant_scheduler", "api"]),
     ("scheduler-control", ["sextant_scheduler", "control"]),
+    ("scheduler-notary", ["sextant_scheduler", "notary"]),
     ("data-prep", ["sextant_data_prep", "worker"]),
     ("exporter", ["sextant_exporter", "worker"]),
     ("trainer", ["sextant_trainer", "agent"]),
@@ -88,6 +89,7 @@ def environment(home: Home, credentials: Credentials, where: ServerUrls, options
         "SEXTANT_NATS_URL": where.nats_url,
         "SEXTANT_ARTEFACTS_URL": f"file://{home.artefacts}",
         "SEXTANT_WORK_DIR": str(home.work),
+        "SEXTANT_NOTARY_DIR": str(home.notary),
         "SEXTANT_SERVICE_KEY": credentials.service_key,
         "SEXTANT_API_PORT": str(options.port),
         "SEXTANT_INFERENCE_PORT": str(options.port + 1),

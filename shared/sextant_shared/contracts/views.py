@@ -100,13 +100,16 @@ class AuditView(Received):
     hash: str
 
 
-class AuditVerdict(Received):
-    """What a check of the audit log found; `first_bad` names the first row that does not hold."""
+class CheckpointsView(Received):
+    """The audit log's checkpoints, as signed notes (C2SP signed-note)."""
 
-    verdict: str
+    items: list[str]
+
+
+class ExpiredView(Received):
+    """How many rows were taken out of the audit log."""
+
     rows: int
-    subjects: int
-    first_bad: str | None = None
 
 
 class Reason(Received):

@@ -122,6 +122,34 @@ audit = Table(
     Column("xid", BigInteger, nullable=False, server_default=text("(pg_current_xact_id()::text)::bigint")),
 )
 
+audit_unsealed = Table(
+    "audit_unsealed",
+    metadata,
+    Column("position", BigInteger, Identity(always=True), primary_key=True),
+    Column("subject_id", Uuid, nullable=False, index=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+audit_leaves = Table(
+    "audit_leaves",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", Text, nullable=False),
+    Column("subject_type", Text, nullable=False),
+    Column("subject_id", Uuid, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("subject_id", "seq"),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+)
+
 outbox = Table(
     "outbox",
     metadata,

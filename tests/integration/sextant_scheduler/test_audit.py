@@ -1,81 +1,172 @@
-"""The audit log finds what was changed behind its back."""
+"""The sealed audit log: what is falsified behind its back is found and named, and the notary signs no second past."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from tests.bench import tampering
+from tests.bench.audit import is_named
+from typer.testing import CliRunner
 
-from sextant_scheduler.handlers import audit
-from sextant_scheduler.handlers.submission import new_job
-from sextant_shared.contracts.specs import SPEC
-from sextant_shared.lifecycle import jobs
-from sextant_shared.lifecycle import machine as m
-
-JOBS = 4
+from sextant import auditing
+from sextant.command.app import build
+from sextant_scheduler.handlers.notary import Notary, Refused, Seals
+from sextant_scheduler.store import sealing
 
 
 @pytest.fixture
-def logged(database: Engine) -> Engine:
-    """Jobs with three rows each, one of them with text that JSON escapes."""
-    probe = SPEC.validate_python({"kind": "probe"})
-    with database.begin() as conn:
-        for number in range(JOBS):
-            job = new_job(probe, tenant="default", actor="k\u00e9y:\u2028 \"'", key=str(number), inputs={})
-            jobs.submit(conn, [job])
-            jobs.apply(conn, job.id, m.Claim("w", 10.0), actor="w", rng=Random(0))
-            jobs.apply(
-                conn,
-                job.id,
-                m.Fail(1, {"message": 'a "b" \\ \u00fc \U0001f600'}, retriable=False),
-                actor="w",
-                rng=Random(0),
-            )
+def notary(tmp_path: Path) -> Path:
+    """Where the notary has its key and its checkpoints."""
+    return tmp_path / "notary"
+
+
+@pytest.fixture
+def logged(database: Engine, notary: Path) -> Engine:
+    """Jobs with two or three rows each, sealed under two checkpoints."""
+    for number in range(2):
+        tampering.fill(database, 4, Random(number))
+        tampering.seal(database, notary)
     return database
 
 
-def verdict(engine: Engine) -> Any:
-    """Of the whole log."""
+def verdict(engine: Engine, notary: Path) -> auditing.Verdict:
+    """Of the whole log, against what was signed."""
     with engine.connect() as conn:
-        return audit.verify(conn, "default")
+        lines = tampering.exported(conn)
+    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    return auditing.verify(lines, signed)
 
 
-def test_an_untouched_log_holds(logged: Engine) -> None:
-    found = verdict(logged)
-    assert (found.verdict, found.rows, found.subjects) == ("ok", 3 * JOBS, JOBS)
+def test_an_untouched_log_holds(logged: Engine, notary: Path) -> None:
+    tampering.fill(logged, 1, Random(9))
+    found = verdict(logged, notary)
+    assert (found.verdict, found.reason) == ("ok", None)
+    assert (found.subjects, found.checkpoints) == (9, 2)
+    assert (found.sealed + found.unsealed, found.unsealed > 0) == (found.rows, True)
 
 
-@pytest.mark.parametrize(
-    "tampering",
-    [
-        "UPDATE audit SET actor = 'someone' WHERE {row}",
-        "UPDATE audit SET body = '{{}}' WHERE {row} AND seq = 3",
-        "UPDATE audit SET at = at + interval '1 microsecond' WHERE {row}",
-        "UPDATE audit SET event = 'other' WHERE {row}",
-        "UPDATE audit SET to_state = 'FAILED' WHERE {row} AND seq = 2",
-        "UPDATE audit SET fence = fence + 1 WHERE {row}",
-        "UPDATE audit SET prev_hash = hash WHERE {row} AND seq = 2",
-        "DELETE FROM audit WHERE {row} AND seq = 1",
-        "DELETE FROM audit WHERE {row} AND seq = 2",
-        "DELETE FROM audit WHERE {row} AND seq = 3",
-        "DELETE FROM audit WHERE {row}",
-        (
-            "INSERT INTO audit SELECT * FROM (SELECT (jsonb_populate_record(a, '{{\"seq\": 4}}')).* FROM audit a"
-            " WHERE {row} AND seq = 3) AS extra"
-        ),
-        "UPDATE jobs SET state = 'SUCCEEDED' WHERE id = (SELECT min(id::text)::uuid FROM jobs)",
-    ],
-)
-def test_whatever_is_changed_is_found_and_named(logged: Engine, tampering: str) -> None:
-    row = "subject_id = (SELECT min(subject_id::text)::uuid FROM audit)"
+@pytest.mark.parametrize("kind", tampering.KINDS)
+def test_what_is_falsified_is_found_and_named(logged: Engine, notary: Path, kind: str) -> None:
+    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    for seed in range(3):
+        with logged.connect() as conn:
+            victim, lines = tampering.tampered(conn, kind, Random(seed))
+            conn.rollback()
+        found = auditing.verify(lines, signed)
+        assert found.verdict == "tampered"
+        assert is_named(found, victim), (victim, found.reason)
+
+
+def test_checkpoints_that_another_key_signed_are_refused(logged: Engine, notary: Path) -> None:
+    verifier = auditing.read_verifier(notary / "key.pub")
+    signed = auditing.read_checkpoints(notary / "checkpoints", verifier)
+    file = notary / "forged"
+    file.write_text(tampering.forged(signed, verifier))
+    with pytest.raises(auditing.Tampered, match="checkpoint 1"):
+        auditing.read_checkpoints(file, verifier)
+
+
+def test_the_database_itself_refuses_to_change_the_log(logged: Engine) -> None:
+    for statement in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
+        with pytest.raises(Exception, match="append-only"), logged.begin() as conn:
+            conn.execute(text(statement))
+
+
+def test_a_log_without_a_notary_for_a_minute_is_incomplete(logged: Engine, notary: Path) -> None:
+    tampering.fill(logged, 1, Random(5))
+    with logged.connect() as conn:
+        lines = tampering.exported(conn)
+    header = json.loads(lines[0])
+    later = header | {"at": header["at"].replace(header["at"][:4], str(int(header["at"][:4]) + 1))}
+    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    found = auditing.verify([json.dumps(later), *lines[1:]], signed)
+    assert (found.verdict, "older than 60 s" in (found.reason or "")) == ("incomplete", True)
+    assert auditing.verify(lines[:-1], signed).verdict == "incomplete"
+    assert auditing.verify([*lines[:-1], lines[-1][:9]], signed).verdict == "incomplete"
+
+
+def test_rows_of_one_job_are_checked_with_the_hashes_of_the_others(logged: Engine, notary: Path) -> None:
+    with logged.connect() as conn:
+        victim = tampering.pick(conn, Random(1))
+        lines = tampering.exported(conn, victim.subject)
+    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    found = auditing.verify(lines, signed)
+    assert (found.verdict, found.subjects) == ("ok", 1)
+    assert "row" not in "".join(line for line in lines if "leaf" in line and victim.subject not in line)
+    falsified = [line.replace('"actor":"w1"', '"actor":"w2"') for line in lines]
+    assert auditing.verify(falsified, signed).verdict == "tampered"
+
+
+def test_the_notary_goes_on_where_it_was_and_keeps_what_a_crash_left_unwritten(logged: Engine, notary: Path) -> None:
+    tampering.fill(logged, 1, Random(7))
     with logged.begin() as conn:
-        victim = conn.execute(text("SELECT min(id::text) FROM jobs")).scalar_one()
-        # As someone with all rights on the server would.
-        conn.execute(text("SET session_replication_role = replica"))
-        conn.execute(text(tampering.format(row=row)))
-        conn.execute(text("SET session_replication_role = DEFAULT"))
-    found = verdict(logged)
-    assert found.verdict == "tampered"
-    assert victim in found.first_bad
+        first = Notary(conn, Seals(notary))
+    with logged.begin() as conn:
+        assert first.seal(conn) is not None  # committed, and never published
+    with logged.begin() as conn:
+        second = Notary(conn, Seals(notary))
+    assert verdict(logged, notary).unsealed == 0
+    with logged.begin() as conn:
+        assert second.seal(conn) is None
+        with pytest.raises(Refused, match="another one"):
+            first.seal(conn)
+
+
+@pytest.mark.parametrize("kind", ["rewrite a chain and its leaves", "cut a job's last row", "roll everything back"])
+def test_the_notary_signs_no_second_past(logged: Engine, notary: Path, kind: str) -> None:
+    with logged.begin() as conn:
+        tampering.tampered(conn, kind, Random(3))
+    with logged.begin() as conn, pytest.raises(Refused):
+        Notary(conn, Seals(notary))
+
+
+def test_the_notary_makes_no_new_key_for_an_old_log(logged: Engine, notary: Path) -> None:
+    (notary / "key").unlink()
+    with logged.begin() as conn, pytest.raises(Refused, match="put it back"):
+        Notary(conn, Seals(notary))
+
+
+def test_old_rows_are_taken_out_and_the_others_can_still_be_proved(database: Engine, notary: Path) -> None:
+    old, new = 4, 2
+    tampering.fill(database, old, Random(1))
+    with database.begin() as conn:
+        conn.execute(text("SET LOCAL session_replication_role = replica"))
+        conn.execute(text("UPDATE audit SET at = at - interval '90 days'"))
+        conn.execute(text("UPDATE jobs SET changed_at = changed_at - interval '90 days', finished_at = changed_at"))
+        for subject in conn.execute(text("SELECT id FROM jobs")).scalars().all():
+            tampering.rehash(conn, str(subject))
+    tampering.seal(database, notary)
+    tampering.fill(database, new, Random(2))
+    tampering.seal(database, notary)
+    before = verdict(database, notary)
+    with database.begin() as conn:
+        limit = conn.execute(text("SELECT now() - interval '40 days'")).scalar_one()
+        rows = sealing.expire(conn, tampering.TENANT, limit, "key:admin")
+        assert sealing.expire(conn, "other", limit, "key:admin") == 0
+    # Said by a row of its own, which the notary seals.
+    assert verdict(database, notary).verdict == "tampered"
+    tampering.seal(database, notary)
+    after = verdict(database, notary)
+    assert (after.verdict, after.reason) == ("ok", None)
+    assert (after.expired, after.rows) == (rows, before.rows - rows + 1)
+    with pytest.raises(Exception, match="30 days"), database.begin() as conn:
+        sealing.expire(conn, tampering.TENANT, conn.execute(text("SELECT now()")).scalar_one(), "key:admin")
+
+
+def test_the_command_checks_an_exported_log_without_a_server(logged: Engine, notary: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    with logged.connect() as conn:
+        log.write_text("".join(tampering.exported(conn)))
+    given = ["--log", str(log), "--pubkey", str(notary / "key.pub"), "--checkpoints", str(notary / "checkpoints")]
+    run = CliRunner().invoke(build(), ["audit", "verify", *given])
+    assert (run.exit_code, run.stdout.startswith("ok: ")) == (0, True), run.output
+    log.write_text(log.read_text().replace('"event":"failed"', '"event":"fine"', 1))
+    run = CliRunner().invoke(build(), ["audit", "verify", *given, "--json"])
+    assert (run.exit_code, json.loads(run.stdout)["verdict"]) == (2, "tampered")
+    with logged.connect() as conn:
+        log.write_text("".join(tampering.exported(conn)[:5]))
+    assert CliRunner().invoke(build(), ["audit", "verify", *given]).exit_code == 3

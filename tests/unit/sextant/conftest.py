@@ -289,10 +289,6 @@ def _add_rest(app: FastAPI, world: World) -> None:
         output = {"name": "scores", "datatype": "FP32", "shape": [rows, 2], "data": [0.25, 0.75] * rows}
         return {"model_name": name, "outputs": [output]}
 
-    @app.get("/v1/audit/verify")
-    async def verify() -> Any:
-        return {"verdict": "tampered", "rows": 3, "subjects": 1, "first_bad": "job x seq 2"}
-
     @app.post("/v1/keys", status_code=201)
     async def key(request: Request) -> Any:
         body = await request.json()

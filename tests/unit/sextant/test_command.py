@@ -140,7 +140,7 @@ def test_exit_codes_tell_what_went_wrong(served: Any, spec: str, monkeypatch: py
     assert run("job", "nonsense").exit_code == 2
     assert run("jobs", "--nonsense").exit_code == 2
     assert run("nodes").exit_code == 4
-    assert run("audit", "verify").exit_code == 1
+    assert run("audit", "verify", "--pubkey", "/no/such").exit_code == 2
     assert run("audit", "verify", job, "more").exit_code == 2
     assert run("--url", "http://127.0.0.1:9", "jobs").exit_code == 3
     monkeypatch.setenv("SEXTANT_API_KEY", "sx_wrong")

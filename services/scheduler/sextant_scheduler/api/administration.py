@@ -1,31 +1,23 @@
-"""Routes for operators: nodes, the audit log, API keys."""
+"""Routes for operators: nodes and API keys."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
-from sextant_scheduler.api.context import Administers, Here, ReadsAudit, ReadsNodes
+from sextant_scheduler.api.context import Administers, Here, ReadsNodes
 from sextant_scheduler.api.idempotency import once
-from sextant_scheduler.api.jobs import Limit
-from sextant_scheduler.handlers import audit, keys
+from sextant_scheduler.handlers import keys
 from sextant_scheduler.store import reads
 from sextant_shared.contracts.base import Accepted, Name
-from sextant_shared.contracts.views import AuditVerdict, AuditView, KeyView, NodeView, Page
+from sextant_shared.contracts.views import KeyView, NodeView, Page
 from sextant_shared.errors import InvalidInput
 from sextant_shared.security import SCOPES, Secret
 
 router = APIRouter(prefix="/v1")
-SEQ_DIGITS = 9
-AuditCursor = Annotated[
-    str | None,
-    Query(
-        json_schema_extra={"pattern": f"^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}:[0-9]{{1,{SEQ_DIGITS}}}$"}
-    ),
-]
 
 
 class NewKey(Accepted):
@@ -42,23 +34,6 @@ class NewKey(Accepted):
 async def nodes(here: Here, who: ReadsNodes) -> Page[NodeView]:
     """The trainer nodes and their slots."""
     return Page(items=await here.read(reads.nodes))
-
-
-@router.get("/audit", tags=["audit"])
-async def audit_log(
-    here: Here, who: ReadsAudit, subject: UUID | None = None, limit: Limit = 100, cursor: AuditCursor = None
-) -> Page[AuditView]:
-    """Rows of the audit log, by subject and sequence."""
-    after = _after(cursor)
-    items = await here.read(lambda conn: reads.audit_page(conn, who.tenant, subject=subject, after=after, limit=limit))
-    last = items[-1] if len(items) == limit else None
-    return Page(items=items, next=f"{last.subject_id}:{last.seq}" if last else None)
-
-
-@router.get("/audit/verify", tags=["audit"])
-async def verify(here: Here, who: ReadsAudit, job: UUID | None = None) -> AuditVerdict:
-    """Recompute the hash chains of the audit log, and compare each job with its last row."""
-    return await here.read(lambda conn: audit.verify(conn, who.tenant, job))
 
 
 @router.post("/keys", status_code=201, tags=["keys"])
@@ -92,17 +67,3 @@ async def revoke_key(key_id: UUID, request: Request, here: Here, who: Administer
         return once(conn, request, who.tenant, b"", lambda c: keys.revoke(c, who, key_id).model_dump(mode="json"))
 
     return KeyView.model_validate(await here.write(work))
-
-
-def _after(cursor: str | None) -> tuple[UUID, int] | None:
-    if cursor is None:
-        return None
-    subject, _, seq = cursor.partition(":")
-    try:
-        if len(seq) > SEQ_DIGITS:
-            raise ValueError
-        return UUID(subject), int(seq)
-    except ValueError:
-        raise InvalidInput(
-            "not a cursor of this list", field="cursor", accepted="the `next` of the page before"
-        ) from None

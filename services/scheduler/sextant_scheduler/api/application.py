@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from sextant_scheduler.api import administration, endpoints, jobs, stream, uploads, versions
+from sextant_scheduler.api import administration, audit, endpoints, jobs, stream, uploads, versions
 from sextant_scheduler.api.context import Context, Here
 from sextant_scheduler.api.description import describe
 from sextant_scheduler.api.limits import Limits
@@ -35,7 +35,7 @@ def create(
             yield
 
     app = FastAPI(title="Sextant", version=version("sextant-platform"), lifespan=lifespan)
-    for module in (jobs, stream, versions, uploads, endpoints, administration):
+    for module in (jobs, stream, versions, uploads, endpoints, audit, administration):
         app.include_router(module.router)
     app.add_api_route("/v1/health/live", live, tags=["health"])
     app.add_api_route("/v1/health/ready", ready, tags=["health"])
