@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +9,31 @@ from sextant.command.session import Session, clean
 
 if TYPE_CHECKING:
     from sextant.client import Client
-    from sextant_shared.contracts.views import AuditView, JobView, LineageView
+    from sextant_shared.contracts.views import AuditView, JobView, LineageNode
 
 WORDS = {
     "submitted": "was submitted",
-    "created": "was made by its pipeline",
-    "ready": "had its inputs",
-    "reserved": "got slots on {node}",
-    "claimed": "was taken up by {worker}",
+    "unblocked": "had its inputs",
+    "started": "began to make its steps",
+    "reserved": "got slots for its ranks, {ranks}",
+    "reservation-expired": "lost its slots: its ranks did not come together in time",
+    "claimed": "was taken up",
     "succeeded": "ended well",
-    "failed": "failed",
-    "retry": "failed, and is to be tried again",
-    "retried": "came due again",
-    "worker-lost": "lost its worker {worker} ({reason}) and was queued again",
-    "cancel-requested": "was to be cancelled",
-    "cancelled": "was cancelled",
+    "failed": "failed: {message}",
+    "retry-scheduled": "failed, and is to be tried again: {message}",
+    "retried": "was queued for its next attempt",
+    "worker-lost": "lost its worker {worker} ({reason}), and was queued again",
+    "drained": "was given back by a node that is drained",
+    "pause-requested": "was to be paused",
     "paused": "was paused",
     "resumed": "was resumed",
-    "quarantined": "was put into quarantine after {worker} was lost too",
+    "requeued": "was queued again",
+    "cancel-requested": "was to be cancelled",
+    "cancelled": "was cancelled",
+    "skipped": "was skipped: {message}",
+    "quarantined": "was put into quarantine",
 }
+"""What an event means; in braces, what its row says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Story:
 
     job: JobView
     rows: list[AuditView]
-    lineage: LineageView
+    made: list[LineageNode]
 
 
 def read(client: Client, job_id: str) -> Story:
@@ -45,7 +50,8 @@ def read(client: Client, job_id: str) -> Story:
     job = client.job(job_id)
     family = [job, *(job.steps or [])]
     rows = [row for one in family for row in client.audit(one)]
-    return Story(job, sorted(rows, key=lambda row: (row.at, row.seq)), client.lineage(job))
+    nodes = {node.id: node for one in family for node in client.lineage(one).nodes if node.type != "job"}
+    return Story(job, sorted(rows, key=lambda row: (row.at, row.seq)), list(nodes.values()))
 
 
 def tell(this: Session, story: Story) -> None:
@@ -57,44 +63,50 @@ def tell(this: Session, story: Story) -> None:
     this.say(f"asked for by {job.created_by or 'its pipeline'} on {tables.when(job.created_at)}")
     if job.finished_at:
         this.say(f"ended on {tables.when(job.finished_at)}, {tables.elapsed(job.created_at, job.finished_at)} later")
-    for line in _made(story.lineage):
-        this.say(line)
-    this.say("")
     names = {one.id: one.step or one.name for one in [job, *(job.steps or [])]}
     shown = tables.table("at", "after", "job", "what happened", "by", "attempt", "details")
     for row in story.rows:
-        details = _details(row)
-        cells = (names[row.subject_id], clean(_words(row)), clean(row.actor), str(row.attempt or ""), clean(details))
-        shown.add_row(tables.when(row.at), tables.elapsed(job.created_at, row.at), *cells)
+        cells = (names[row.subject_id], clean(_words(row)), clean(row.actor), str(row.attempt or ""))
+        after = tables.elapsed(job.created_at, row.at)
+        shown.add_row(tables.when(row.at), after, *cells, clean(_details(row)))
     this.show(shown)
-    for failed in [job, *(job.steps or [])]:
-        if failed.error:
-            this.say(f"{names[failed.id]} failed: {failed.error.get('message') or failed.error}")
-        elif failed.outputs:
-            this.say(f"{names[failed.id]} gave: {tables.pairs(failed.outputs, 8)}")
+    sources = {node.id: f"{node.type} {node.name}" for node in story.made}
+    for node in story.made:
+        origin = ", ".join(sources[source] for source in node.made_from if source in sources)
+        digest = f", {node.digest[:16]}" if node.digest else ""
+        this.say(f"{node.type} {node.name}{digest}" + (f", from {origin}" if origin else ""))
+    for one in [*(job.steps or []), job]:
+        if one.outputs and not one.steps:
+            this.say(f"{names[one.id]} gave {_values(one.outputs, 6)}")
 
 
 def _words(row: AuditView) -> str:
-    template = WORDS.get(row.event)
-    if template is None:
-        return f"{row.event}: {row.from_state or 'new'} -> {row.to_state}" if row.to_state else row.event
+    said = WORDS.get(row.event)
     try:
-        return template.format(**row.body)
+        if said is not None:
+            return said.format(**{name: _value(value) for name, value in row.body.items()})
     except KeyError:
-        return f"{row.event}: {row.from_state or 'new'} -> {row.to_state}"
+        pass
+    change = f": {row.from_state or 'new'} -> {row.to_state}" if row.to_state else ""
+    return row.event + change
 
 
 def _details(row: AuditView) -> str:
+    said = WORDS.get(row.event, "")
+    return _values({name: value for name, value in row.body.items() if f"{{{name}}}" not in said}, 4)
+
+
+def _values(values: dict[str, Any], limit: int) -> str:
+    return "; ".join(f"{name} {_value(value)}" for name, value in list(values.items())[:limit])
+
+
+def _value(value: Any) -> str:
+    """A value in a few words: a version by its name, a mapping by its numbers, a hash by its beginning."""
     from sextant.command import tables
 
-    said = WORDS.get(row.event, "")
-    rest: dict[str, Any] = {name: value for name, value in row.body.items() if f"{{{name}}}" not in said}
-    return tables.pairs(rest, 6)
-
-
-def _made(lineage: LineageView) -> Iterator[str]:
-    names = {node.id: f"{node.type} {node.name}" for node in lineage.nodes}
-    for node in lineage.nodes:
-        digest = f" ({node.digest[:12]})" if node.digest else ""
-        sources = ", ".join(names.get(source, source) for source in node.made_from)
-        yield f"  {node.type} {node.name}{digest}" + (f" from {sources}" if sources else "")
+    if isinstance(value, dict) and "name" in value and "version" in value:
+        return f"{value['name']}@{value['version']}"
+    if isinstance(value, dict):
+        simple = {name: one for name, one in value.items() if not isinstance(one, dict | list)}
+        return ", ".join(f"{name} {tables.short(one, 16)}" for name, one in list(simple.items())[:5])
+    return tables.short(value, 24)

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Engine, text
 from tests.bench import tampering
 from tests.bench.audit import is_named
+from tests.integration.sextant_scheduler.conftest import Api
 from typer.testing import CliRunner
 
-from sextant import auditing
+from sextant import Client, auditing
 from sextant.command.app import build
 from sextant_scheduler.handlers.notary import Notary, Refused, Seals
 from sextant_scheduler.store import sealing
@@ -170,3 +171,39 @@ def test_the_command_checks_an_exported_log_without_a_server(logged: Engine, not
     with logged.connect() as conn:
         log.write_text("".join(tampering.exported(conn)[:5]))
     assert CliRunner().invoke(build(), ["audit", "verify", *given]).exit_code == 3
+
+
+def test_the_api_gives_the_log_and_the_checkpoints_by_which_it_holds(api: Api, notary: Path) -> None:
+    api.submit()
+    tampering.seal(api.engine, notary, batches=20)
+    answer = api.http.get("/v1/audit/log")
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    found = auditing.verify(answer.text.splitlines(), signed)
+    assert (found.verdict, found.reason) == ("ok", None)
+    kept = notary / "kept"
+    with Client(str(api.http.base_url), api.http.headers["authorization"].split()[1]) as client:
+        added, size = auditing.witness(client, notary / "key.pub", kept)
+        assert (added, size) == (len(signed), signed[-1].size)
+        assert auditing.witness(client, notary / "key.pub", kept) == (0, size)
+        assert auditing.verify_server(client, notary / "key.pub", kept).verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"before": "2999-01-01T00:00:00Z"}, "30 days"),
+        ({"before": "2020-01-01T00:00:00"}, "timezone"),
+        ({"before": "soon"}, "before"),
+        ({}, "before"),
+        ({"before": "2020-01-01T00:00:00Z", "tenant": "other"}, "tenant"),
+    ],
+)
+def test_an_expiry_that_may_not_be_is_refused(api: Api, body: dict[str, str], says: str) -> None:
+    answer = api.http.post("/v1/audit/expirations", json=body)
+    assert (answer.status_code, says in answer.text) == (422, True), answer.text
+
+
+def test_an_expiry_of_nothing_takes_nothing(api: Api) -> None:
+    answer = api.http.post("/v1/audit/expirations", json={"before": "2020-01-01T00:00:00Z"})
+    assert (answer.status_code, answer.json()) == (201, {"rows": 0})

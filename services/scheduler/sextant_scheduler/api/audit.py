@@ -10,7 +10,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from sextant_scheduler.api.context import Administers, Context, Here, ReadsAudit
 from sextant_scheduler.api.idempotency import once
@@ -36,7 +36,7 @@ AuditCursor = Annotated[
 class Expiry(Accepted):
     """Which rows are no longer wanted."""
 
-    before: AwareDatetime
+    before: AwareDatetime = Field(strict=False)  # JSON has no moments but as text
 
 
 @router.get("")
