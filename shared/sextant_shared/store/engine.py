@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import select
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 CONNECT: dict[str, Any] = {
     # Seconds: a lock that is not had by then is a bug elsewhere, and waiting for ever would hide it.
@@ -28,6 +30,9 @@ def connect(url: str, *, size: int = 4) -> Engine:
 
 def connect_async(url: str, *, size: int = 8, **options: Any) -> AsyncEngine:
     """The same for asyncio."""
+    # Only here: workers have threads.
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args=CONNECT, **options)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
