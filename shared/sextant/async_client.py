@@ -14,6 +14,7 @@ import httpx
 from sextant import _flows as flows
 from sextant import _requests as requests
 from sextant import _transport as transport
+from sextant import reproducing
 from sextant._exchange import Done, Effect, Fetch, Flow, Outcome, Policy, Send, advance, exchange
 from sextant._flows import Progress
 from sextant._following import Following
@@ -21,6 +22,7 @@ from sextant._requests import Call, JobLike, VersionKind
 from sextant._specs import SpecLike
 from sextant.answers import LogView, Prediction, Pulled, StreamEvent
 from sextant.profile import resolve
+from sextant.reproducing import Comparison
 from sextant_shared.contracts.views import (
     AuditView,
     EndpointView,
@@ -119,6 +121,14 @@ class AsyncClient:
     async def wait(self, job: JobLike, timeout: float | None = None, *, check: bool = True) -> JobView:
         """Wait for the end of a job. Raises TimedOut, and JobFailed unless `check` is False."""
         return await self._run(flows.wait(job, timeout, check, self._policy))
+
+    async def reproduce(self, job: JobLike, timeout: float | None = None) -> list[Comparison]:
+        """Run a job, or the steps of a pipeline, again from what was recorded, and compare what came out.
+
+        Data preparation, training and export can be. Raises BadInput where nothing of it can, and TimedOut.
+        """
+        found = reproducing.sources(await self.job(job))
+        return [await self._run(reproducing.reproduce(one, timeout, self._policy)) for one in found]
 
     async def cancel(self, job: JobLike, reason: str = "") -> JobView:
         """End a job, in whatever state it is."""

@@ -58,6 +58,7 @@ def _add_jobs(app: typer.Typer) -> None:
     app.command("events", rich_help_panel=panel)(jobs.events)
     app.command("why", rich_help_panel=panel)(jobs.why)
     app.command("lineage", rich_help_panel=panel)(jobs.lineage)
+    app.command("reproduce", rich_help_panel=panel)(jobs.reproduce)
     app.command("cancel", rich_help_panel=panel)(jobs.cancel)
     app.command("pause", rich_help_panel=panel)(jobs.pause)
     app.command("resume", rich_help_panel=panel)(jobs.resume)

@@ -166,6 +166,24 @@ def lineage(ctx: typer.Context, job_id: Id, as_json: Json = False) -> None:
         this.show(shown)
 
 
+def reproduce(
+    ctx: typer.Context,
+    job_id: Id,
+    timeout: Annotated[float | None, typer.Option(min=1, help="Seconds to wait for each job.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a job again from its recorded data, spec and seed, and compare what comes out. Exit code 1: it differs."""
+    with session(ctx, as_json) as this:
+        found = this.client.reproduce(job_id, timeout)
+        this.document(found)
+        for one in found:
+            this.say(f"{one.step or one.kind}: {one.verdict} (second run: {one.again})")
+            for difference in one.differences:
+                this.say(f"  {difference}")
+    if any(one.verdict in ("different", "failed") for one in found):
+        raise typer.Exit(JOB_FAILED)
+
+
 def cancel(
     ctx: typer.Context,
     job_id: Id,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sextant_shared.errors import SextantError, TransientError, WorkInterrupted
+from sextant_shared.execution.provenance import made_with
 from sextant_shared.execution.workbench import Failed, Paused, Result, Workbench
 
 Work = Callable[[Workbench], Result | Paused]
@@ -33,7 +34,7 @@ def die_with_parent() -> None:
 def run(bench: Workbench, work: Work) -> Result | Paused | Failed:
     """Do `work`, turning an error into the event that reports it; the stack trace goes to the job's log."""
     try:
-        return work(bench)
+        return _signed(work(bench))
     except WorkInterrupted as error:
         return Failed(message=error.message, retriable=True, interrupted=True)
     except SextantError as error:
@@ -46,3 +47,9 @@ def run(bench: Workbench, work: Work) -> Result | Paused | Failed:
     except Exception as error:  # noqa: BLE001 - whatever user data provokes must be reported, not lost with the child
         traceback.print_exc(file=sys.stderr)
         return Failed(message=f"{type(error).__name__}: {error}")
+
+
+def _signed(ending: Result | Paused) -> Result | Paused:
+    if isinstance(ending, Result) and ending.registers:
+        return ending.model_copy(update={"outputs": {**ending.outputs, "made_with": made_with()}})
+    return ending

@@ -1,0 +1,128 @@
+"""Runs a job again from what was recorded of it, and says whether the same came out. Flows: no I/O here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sextant import _requests as requests
+from sextant._exchange import Flow, Policy, exchange
+from sextant._flows import wait
+from sextant.errors import BadInput
+from sextant_shared.contracts.views import JobView, VersionView
+
+KINDS = ("prepare", "train", "export")
+OUTPUT: Mapping[str, requests.VersionKind] = {"dataset": "dataset", "model": "model"}
+CLOSE = 1e-5
+"""Relative difference of metrics up to which two runs are the same but for rounding."""
+
+Sameness = Literal["identical", "equal", "different", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A job and its second run: every file the same (`identical`), the metrics within CLOSE (`equal`), or neither."""
+
+    job: str
+    step: str | None
+    kind: str
+    again: str
+    verdict: Sameness
+    differences: list[str] = field(default_factory=list)
+
+
+def sources(job: JobView) -> list[JobView]:
+    """The jobs that make up the reproduction of a job: itself, or the steps of a pipeline whose results are recorded.
+
+    Raises BadInput where nothing can be reproduced.
+    """
+    found = [one for one in [job, *(job.steps or [])] if one.kind in KINDS and one.state == "SUCCEEDED"]
+    if not found:
+        raise BadInput(
+            f"nothing of {job.kind} {job.id}, which is {job.state}, can be reproduced; "
+            f"accepted are jobs of the kinds {', '.join(KINDS)} that succeeded, and pipelines of them",
+            field="job",
+        )
+    return found
+
+
+def spec_of(job: JobView) -> dict[str, Any]:
+    """The spec that does the same again: inputs pinned to the versions that were used, results under other names."""
+    spec = dict(job.spec)
+    inputs = job.inputs or {}
+    for name, kind in (("data", "dataset"), ("model", "model")):
+        used = inputs.get(name)
+        if isinstance(used, dict) and used.get("type") == kind:
+            spec[name] = {kind: f"{used['name']}@{used['version']}"}
+    found = inputs.get("config")
+    if isinstance(found, dict):
+        spec["config"] = found["config"]
+        if spec.get("model") is None:
+            spec["model"] = {"zoo": found["zoo"], "config": found.get("model", {}), **found.get("pretrained", {})}
+    name = _made(job)[1]["name"]
+    return {**spec, "name": f"{job.name}-again", "register_as": f"{name}-again"}
+
+
+def reproduce(job: JobView, timeout: float | None, policy: Policy) -> Flow[Comparison]:
+    """Run one of `sources` again, and compare."""
+    view = yield from exchange(requests.submit(spec_of(job)), policy)
+    again = yield from wait(view.id, timeout, False, policy)
+    about = (str(job.id), job.step, job.kind, str(again.id))
+    if again.state != "SUCCEEDED":
+        reason = (again.error or {}).get("message") or "no reason given"
+        return Comparison(*about, "failed", [f"the second run is {again.state}: {reason}"])
+    first = yield from _version(job, policy)
+    second = yield from _version(again, policy)
+    verdict, differences = compare(job, first, again, second)
+    return Comparison(*about, verdict, differences)
+
+
+def _version(job: JobView, policy: Policy) -> Flow[VersionView]:
+    kind, made = _made(job)
+    return (yield from exchange(requests.version(kind, f"{made['name']}@{made['version']}"), policy))
+
+
+def _made(job: JobView) -> tuple[requests.VersionKind, dict[str, Any]]:
+    outputs = job.outputs or {}
+    name = next(name for name in OUTPUT if name in outputs)
+    return OUTPUT[name], outputs[name]
+
+
+def compare(job: JobView, first: VersionView, again: JobView, second: VersionView) -> tuple[Sameness, list[str]]:
+    """What two runs made: the verdict, and each difference in words."""
+    differences: list[str] = []
+    hashes = [{file["path"]: file["sha256"] for file in version.files} for version in (first, second)]
+    for path in sorted(hashes[0] | hashes[1]):
+        if hashes[0].get(path) != hashes[1].get(path):
+            both = path in hashes[0] and path in hashes[1]
+            differences.append(f"{path} differs" if both else f"{path} is in one run alone")
+    same_files = not differences
+    figures = [_figures(one.outputs or {}) for one in (job, again)]
+    apart = [name for name in sorted(figures[0] | figures[1]) if not _close(figures[0].get(name), figures[1].get(name))]
+    differences += [f"{name}: {figures[0].get(name)} and {figures[1].get(name)}" for name in apart]
+    differences += _tools(job, again)
+    if same_files and not apart:
+        return "identical", differences
+    return ("different" if apart or not figures[0] else "equal"), differences
+
+
+def _close(first: float | None, second: float | None) -> bool:
+    return first is not None and second is not None and math.isclose(first, second, rel_tol=CLOSE, abs_tol=CLOSE)
+
+
+def _figures(outputs: dict[str, Any]) -> dict[str, float]:
+    """Metrics, and counts of rows: what does not depend on how fast the machine was."""
+    found = dict(outputs.get("metrics", {}))
+    rows = outputs.get("rows", {})
+    return {**found, **({f"rows of {name}": count for name, count in rows.items()} if isinstance(rows, dict) else {})}
+
+
+def _tools(job: JobView, again: JobView) -> list[str]:
+    first, second = ((one.outputs or {}).get("made_with", {}) for one in (job, again))
+    return [
+        f"made with {name} {first.get(name, 'unknown')}, now {second.get(name, 'unknown')}"
+        for name in sorted(first | second)
+        if first.get(name) != second.get(name)
+    ]

@@ -1,0 +1,72 @@
+"""A job is run again from what was recorded of it, and the same comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sextant.errors import BadInput
+from tests.e2e.conftest import Stack
+
+PIPELINE: dict[str, Any] = {
+    "kind": "pipeline",
+    "name": "small",
+    "steps": {
+        "data": {
+            "kind": "prepare",
+            "source": "package://sklearn/digits",
+            "task": "image-classification",
+            "register_as": "small-digits",
+        },
+        "train": {
+            "kind": "train",
+            "data": {"step": "data"},
+            "model": {"zoo": "mlp"},
+            "config": {"epochs": 2, "seed": 3},
+            "resources": {"ranks": 2},
+            "register_as": "small",
+        },
+        "export": {"kind": "export", "model": {"step": "train"}, "register_as": "small-onnx"},
+    },
+}
+
+
+def test_a_pipeline_gives_the_same_files_again(stack: Stack) -> None:
+    job = stack.client.wait(stack.client.submit(PIPELINE), timeout=120)
+    found = {one.step: one for one in stack.client.reproduce(job, timeout=120)}
+    assert list(found) == ["data", "train", "export"]
+    # The dataset's description and report say its name.
+    assert found["data"].verdict == "equal"
+    assert found["data"].differences == ["dataset.json differs", "report.html differs"]
+    assert (found["train"].verdict, found["train"].differences) == ("identical", [])
+    assert (found["export"].verdict, found["export"].differences) == ("identical", [])
+    # It stands beside the first, which stays what its name means.
+    assert [version.name for version in stack.client.models("small-again")] == ["small-again"]
+    again = stack.client.job(found["train"].again)
+    first = next(step for step in job.steps or [] if step.step == "train")
+    assert (again.inputs or {})["data"]["digest"] == (first.inputs or {})["data"]["digest"]
+    assert (first.outputs or {})["made_with"]["torch"]
+
+
+def test_another_outcome_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sextant import reproducing
+
+    job = stack.client.wait(stack.client.submit(PIPELINE), timeout=120)
+    train = next(step for step in job.steps or [] if step.step == "train")
+    pinned = reproducing.spec_of
+
+    def careless(one: Any) -> dict[str, Any]:
+        spec = pinned(one)
+        return {**spec, "config": {**spec["config"], "seed": 4}}
+
+    monkeypatch.setattr(reproducing, "spec_of", careless)
+    (found,) = stack.client.reproduce(train, timeout=120)
+    assert found.verdict == "different"
+    assert "model.safetensors differs" in found.differences
+
+
+def test_what_left_nothing_to_compare_is_refused(stack: Stack) -> None:
+    job = stack.client.wait(stack.client.submit({"kind": "probe"}))
+    with pytest.raises(BadInput, match="accepted are jobs of the kinds prepare, train, export"):
+        stack.client.reproduce(job)
