@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -93,6 +93,27 @@ class Artefacts:
             with _elsewhere(relative, prefix):
                 self._fs.put_file(str(path), f"{self._url}/{prefix}/{relative}")
         return File(relative, described.size, described.sha256)
+
+    def put(self, prefix: str, file: File, blocks: Iterable[bytes]) -> None:
+        """Store one file, durably, from its bytes. Raises Unavailable where they do not have its hash."""
+        where = f"{prefix}/{safe_path(file.path)}"
+        target = self._local / where if self._local else self._cache / "put" / where
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        with partial.open("wb") as stream:
+            stream.writelines(blocks)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if hash_file(partial).sha256 != file.sha256:
+            partial.unlink()
+            raise Unavailable(f"the artefact {file.path} of {prefix} does not match its hash")
+        if self._local:
+            partial.replace(target)
+            _sync_directory(target.parent)
+        else:
+            with _elsewhere(file.path, prefix):
+                self._fs.put_file(str(partial), f"{self._url}/{where}")
+            partial.unlink()
 
     def fetch(self, prefix: str, files: Sequence[File]) -> Path:
         """A local directory that holds `files`; bytes that came from elsewhere are checked against their hash."""

@@ -6,33 +6,45 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from sextant_scheduler.settings import MigrateSettings, NotarySettings, SchedulerSettings
-from sextant_shared.errors import InvalidInput
+from sextant_scheduler.settings import BackupSettings, MigrateSettings, NotarySettings, SchedulerSettings
+from sextant_shared.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from sextant_scheduler.api.context import Context
+    from sextant_shared.artefacts import Artefacts
 
 log = structlog.get_logger(__name__)
-USAGE = "usage: python -m sextant_scheduler api|control|notary|migrate"
+USAGE = "usage: python -m sextant_scheduler api|control|notary|migrate, or backup|restore FILE"
 
 
 def main(arguments: list[str]) -> int:
     """Run the process that the first argument names; the exit status."""
-    roles = {"api": run_api, "control": run_control, "notary": run_notary, "migrate": migrate}
-    if len(arguments) != 1 or arguments[0] not in roles:
+    roles: dict[tuple[str, int], Callable[..., None]] = {
+        ("api", 0): run_api,
+        ("control", 0): run_control,
+        ("notary", 0): run_notary,
+        ("migrate", 0): migrate,
+        ("backup", 1): back_up,
+        ("restore", 1): restore,
+    }
+    role, *rest = arguments or [""]
+    if (role, len(rest)) not in roles:
         sys.stderr.write(USAGE + "\n")
         return 2
     try:
-        roles[arguments[0]]()
-    except InvalidInput as error:
+        roles[role, len(rest)](*rest)
+    except (InvalidInput, Unavailable) as error:
         sys.stderr.write(f"sextant_scheduler: {error.message}\n")
         return 2
     except OperationalError as error:
@@ -191,3 +203,36 @@ def migrate() -> None:
             if key:
                 store_key(conn, Secret.parse(key), tenant="default", name=name, scopes=scopes)
     engine.dispose()
+
+
+def back_up(file: str) -> None:
+    """Write the metadata store, the artefacts and the notary's key to a new file, while everything runs."""
+    from sextant_scheduler.handlers import backup
+
+    with _stores() as (engine, artefacts, settings):
+        backup.write(engine, artefacts, settings.notary_dir, Path(file), _tell)
+
+
+def restore(file: str) -> None:
+    """Read a backup into an empty database and the artefact store."""
+    from sextant_scheduler.handlers import backup
+
+    with _stores() as (engine, artefacts, settings):
+        backup.restore(engine, artefacts, settings.notary_dir, Path(file), _tell)
+
+
+@contextmanager
+def _stores() -> Iterator[tuple[Engine, Artefacts, BackupSettings]]:
+    from sextant_shared.artefacts import Artefacts
+    from sextant_shared.store.engine import connect
+
+    settings = BackupSettings.read(os.environ)
+    engine = connect(settings.database_url, size=1)
+    try:
+        yield engine, Artefacts(settings.artefacts_url, settings.work_dir / "cache"), settings
+    finally:
+        engine.dispose()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")

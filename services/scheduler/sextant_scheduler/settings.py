@@ -35,6 +35,13 @@ class NotarySettings(DatabaseSettings):
     notary_dir: Path = Field(description="its key and checkpoints; best not on the database's disk")
 
 
+class BackupSettings(DatabaseSettings):
+    """What backup and restore need."""
+
+    artefacts_url: str
+    notary_dir: Path | None = Field(None, description="whose key goes with the backup")
+
+
 class MigrateSettings(DatabaseSettings):
     """What a migration needs, and the first keys to insert."""
 

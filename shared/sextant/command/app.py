@@ -73,6 +73,8 @@ def _add_rest(app: typer.Typer) -> None:
     app.command("quickstart", rich_help_panel="Local stack")(quickstart.quickstart)
     app.command("up", rich_help_panel="Local stack")(stack.up)
     app.command("down", rich_help_panel="Local stack")(stack.down)
+    app.command("backup", rich_help_panel="Local stack")(stack.backup)
+    app.command("restore", rich_help_panel="Local stack")(stack.restore)
     app.command("status", rich_help_panel="Local stack")(stack.status)
 
 

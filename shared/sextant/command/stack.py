@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,6 +51,33 @@ def down(ctx: typer.Context, as_json: Json = False) -> None:
         stopped = control.down(home())
         this.document({"stopped": stopped})
         this.say("the stack is down" if stopped else f"no stack is up in {home()}")
+
+
+def backup(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],
+    as_json: Json = False,
+) -> None:
+    """Write everything that the local stack holds to one file, while it works: jobs, data, models, the audit log."""
+    with session(ctx, as_json) as this:
+        from sextant.stack import keeping
+
+        keeping.backup(home(), file, this.say)
+        this.document({"file": str(file), "bytes": file.stat().st_size})
+
+
+def restore(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Bring a backup into a new SEXTANT_HOME; `sextant up` goes on from it."""
+    with session(ctx, as_json) as this:
+        from sextant.stack import keeping
+
+        keeping.restore(home(), file, this.say)
+        this.document({"home": str(home())})
+        this.say(f"restored into {home()}; start it with sextant up")
 
 
 def status(ctx: typer.Context, as_json: Json = False) -> None:

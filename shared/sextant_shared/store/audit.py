@@ -8,7 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 
-Subject = Literal["key", "endpoint", "upload"]
+Subject = Literal["key", "endpoint", "upload", "store"]
+STORE = UUID(int=0)
+"""The subject of what befalls the store as a whole."""
 
 
 def append(
