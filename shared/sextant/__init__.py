@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TimedOut,
         TransferFailed,
     )
+    from sextant_shared.contracts.models import OwnModel, ZooModel
     from sextant_shared.contracts.references import DatasetRef, ModelRef, StepRef
     from sextant_shared.contracts.specs import (
         Choice,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
         TrainConfig,
         TrainSpec,
         TuneSpec,
-        ZooModel,
     )
 
 _ANSWERS = ("EndEvent", "LogEvent", "Prediction", "ProgressEvent", "Pulled", "StateEvent", "StreamEvent")
@@ -49,7 +49,7 @@ _ERRORS = (
 )
 _SPECS = (
     *("Choice", "DeploySpec", "EvaluateSpec", "ExportSpec", "FloatRange", "IntRange", "PipelineSpec", "PrepareSpec"),
-    *("ProbeSpec", "Resources", "Retry", "Split", "TrainConfig", "TrainSpec", "TuneSpec", "ZooModel"),
+    *("ProbeSpec", "Resources", "Retry", "Split", "TrainConfig", "TrainSpec", "TuneSpec"),
 )
 _HOMES = {
     "Client": "sextant.client",
@@ -57,6 +57,7 @@ _HOMES = {
     **dict.fromkeys(_ANSWERS, "sextant.answers"),
     **dict.fromkeys(_ERRORS, "sextant.errors"),
     **dict.fromkeys(_SPECS, "sextant_shared.contracts.specs"),
+    **dict.fromkeys(("OwnModel", "ZooModel"), "sextant_shared.contracts.models"),
     **dict.fromkeys(("DatasetRef", "ModelRef", "StepRef"), "sextant_shared.contracts.references"),
 }
 
@@ -82,6 +83,7 @@ __all__ = [
     "ModelRef",
     "NotFound",
     "NotReachable",
+    "OwnModel",
     "PipelineSpec",
     "Prediction",
     "PrepareSpec",

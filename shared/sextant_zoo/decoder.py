@@ -96,6 +96,8 @@ def build(config: DecoderConfig, input_shape: tuple[int, ...], classes: int) -> 
             causal=True,
             rotary=llama,
             gated=llama,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
         )
     norm = RMSNorm(config.hidden) if llama else nn.LayerNorm(config.hidden)
     blocks["head"] = Head(config.hidden, config.vocabulary, norm)

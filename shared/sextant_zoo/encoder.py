@@ -11,7 +11,7 @@ from sextant_zoo.blocks import Block, BlockModel
 from sextant_zoo.decoder import Embedding
 from sextant_zoo.errors import UnknownModelError
 from sextant_zoo.settings import EncoderConfig
-from sextant_zoo.transformer import TransformerLayer, initialise
+from sextant_zoo.transformer import initialise, layer_of
 
 
 class Classifier(Block):
@@ -39,6 +39,6 @@ def build(config: EncoderConfig, input_shape: tuple[int, ...], classes: int) -> 
         raise UnknownModelError(message, "model.config.sequence")
     blocks: dict[str, nn.Module] = {"embed": Embedding(config.vocabulary, config.hidden, config.sequence)}
     for index in range(config.layers):
-        blocks[f"layer_{index}"] = TransformerLayer(config.hidden, config.heads, config.inner or 4 * config.hidden)
+        blocks[f"layer_{index}"] = layer_of(config)
     blocks["head"] = Classifier(config.hidden, classes)
     return BlockModel(blocks).apply(initialise)

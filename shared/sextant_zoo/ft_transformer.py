@@ -11,7 +11,7 @@ from torch.nn import functional
 from sextant_zoo.blocks import Block, BlockModel
 from sextant_zoo.errors import UnknownModelError
 from sextant_zoo.settings import FtTransformerConfig
-from sextant_zoo.transformer import TransformerLayer, initialise
+from sextant_zoo.transformer import initialise, layer_of
 
 
 class Columns(Block):
@@ -54,10 +54,7 @@ def build(config: FtTransformerConfig, input_shape: tuple[int, ...], classes: in
     """For rows (columns,). Raises UnknownModelError for other inputs."""
     if len(input_shape) != 1:
         raise UnknownModelError(f"inputs must be rows of a table, got {input_shape}", "model.zoo")
-    layers = {
-        f"layer_{index}": TransformerLayer(config.hidden, config.heads, config.inner or 4 * config.hidden)
-        for index in range(config.layers)
-    }
+    layers = {f"layer_{index}": layer_of(config) for index in range(config.layers)}
     inner = BlockModel(layers).apply(initialise).blocks
     blocks: dict[str, nn.Module] = {"embed": Columns(input_shape[0], config.hidden), **inner}
     return BlockModel({**blocks, "head": TokenHead(config.hidden, classes)})

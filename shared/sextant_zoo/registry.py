@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sextant_zoo.building import Builder
 
-__all__ = ["UnknownModelError", "build", "check", "describe", "names"]
+__all__ = ["UnknownModelError", "build", "check", "check_task", "describe", "names", "validated"]
 
 
 def names() -> list[str]:
@@ -37,15 +37,31 @@ def describe(name: str) -> Architecture:
 
 def check(name: str, config: Mapping[str, Any]) -> Config:
     """The full settings of an architecture. Raises UnknownModelError naming the setting and what it accepts."""
+    return validated(name, config, "model.config", {})
+
+
+def validated(name: str, config: Mapping[str, Any], where: str, written: Mapping[str, str]) -> Config:
+    """As `check`, for settings that stand at `where`, some of them `written` by another name."""
     entry = describe(name)
     try:
         return entry.config.model_validate({**entry.defaults, **config})
     except ValidationError as error:
         first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"])
+        setting, *below = (str(part) for part in first["loc"] or ("",))
+        at = ".".join([written.get(setting, setting), *below])
         known = ", ".join(entry.config.model_fields)
-        message = f"{at}: {first['msg']} (given {first.get('input')!r}); {name} has the settings: {known}"
-        raise UnknownModelError(message, f"model.config.{at}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        # What is wrong with several settings together comes without one, and with all of them as what was given.
+        fault = f"{at}: {said} (given {first.get('input')!r})" if at else said
+        message = f"{fault}; {name} has the settings: {known}"
+        raise UnknownModelError(message, f"{where}.{at}".rstrip(".")) from None
+
+
+def check_task(name: str, task: str) -> None:
+    """Raise UnknownModelError, with those that there are, for an architecture that is not for data of the task."""
+    fitting = [known for known in names() if task in describe(known).tasks]
+    if name not in fitting:
+        raise UnknownModelError(f"{name} is not for the task {task} of the data", "model.zoo", ", ".join(fitting))
 
 
 def build(name: str, config: Mapping[str, Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -46,7 +46,14 @@ class LayersConfig(Config):
         return self
 
 
-class DecoderConfig(LayersConfig):
+class DropoutConfig(LayersConfig):
+    """Settings of the transformers whose layers are our own."""
+
+    dropout: float = Field(0.0, ge=0.0, le=0.9, description="of what each layer adds to its input")
+    attention_dropout: float = Field(0.0, ge=0.0, le=0.9, description="of the attention weights")
+
+
+class DecoderConfig(DropoutConfig):
     """Settings of `decoder`. `inner` is 8/3 * hidden, rounded up to 64, by default where the style is llama."""
 
     style: Literal["llama", "gpt"] = "llama"
@@ -61,20 +68,20 @@ class DecoderConfig(LayersConfig):
         return self
 
 
-class EncoderConfig(LayersConfig):
+class EncoderConfig(DropoutConfig):
     """Settings of `encoder`."""
 
     vocabulary: int = Field(30522, ge=2, le=1048576)
     sequence: int = Field(512, ge=2, le=1048576, description="longest input")
 
 
-class VitConfig(LayersConfig):
+class VitConfig(DropoutConfig):
     """Settings of `vit`."""
 
     patch: int = Field(4, ge=1, le=64, description="side of a patch, in pixels")
 
 
-class TimeSeriesConfig(LayersConfig):
+class TimeSeriesConfig(DropoutConfig):
     """Settings of `time-series`."""
 
     patch: int = Field(16, ge=1, le=512, description="steps a patch")
@@ -170,6 +177,9 @@ class LanguageConfig(Config):
     embedding: int | None = Field(None, ge=4, le=32768, description="width of the embeddings; hidden if null")
     padding: int = Field(0, ge=0, le=1048575, description="the token that fills up short inputs")
     dropout: float = Field(0.1, ge=0.0, le=0.9)
+    attention_dropout: float | None = Field(
+        None, ge=0.0, le=0.9, description="of the attention weights; as dropout if null"
+    )
 
     @model_validator(mode="after")
     def _widths_agree(self) -> Self:
@@ -222,7 +232,7 @@ class LstmConfig(Config):
     dropout: float = Field(0.1, ge=0.0, le=0.9)
 
 
-class FtTransformerConfig(LayersConfig):
+class FtTransformerConfig(DropoutConfig):
     """Settings of `ft-transformer`."""
 
     hidden: int = Field(192, ge=8, le=4096)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sextant_zoo.blocks import Block, BlockModel
 from sextant_zoo.errors import UnknownModelError
 from sextant_zoo.settings import TimeSeriesConfig
-from sextant_zoo.transformer import TransformerLayer, initialise
+from sextant_zoo.transformer import initialise, layer_of
 
 
 class SeriesPatches(Block):
@@ -66,6 +66,6 @@ def build(config: TimeSeriesConfig, input_shape: tuple[int, ...], classes: int) 
     patches = time // config.patch
     blocks: dict[str, nn.Module] = {"embed": SeriesPatches(config.patch, patches, config.hidden)}
     for index in range(config.layers):
-        blocks[f"layer_{index}"] = TransformerLayer(config.hidden, config.heads, config.inner or 4 * config.hidden)
+        blocks[f"layer_{index}"] = layer_of(config)
     blocks["head"] = Forecast(config.hidden, patches, channels, horizon)
     return BlockModel(blocks).apply(initialise)

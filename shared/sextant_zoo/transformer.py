@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sextant_zoo.blocks import Block
+from sextant_zoo.settings import DropoutConfig
 
 LAYER_RULES: Mapping[str, str] = {
     "attention_norm": "sequence-norm",
@@ -50,9 +51,9 @@ class RMSNorm(nn.Module):
 class AttentionCore(nn.Module):
     """Softmax attention, without parameters. Queries may be a part of the sequence that begins at `sequence_start`."""
 
-    def __init__(self, *, causal: bool, rotary: bool) -> None:
+    def __init__(self, *, causal: bool, rotary: bool, dropout: float = 0.0) -> None:
         super().__init__()
-        self.causal, self.rotary = causal, rotary
+        self.causal, self.rotary, self.dropout = causal, rotary, dropout
         self.sequence_start = 0
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -62,8 +63,9 @@ class AttentionCore(nn.Module):
         grouped = q.shape[1] != k.shape[1]
         whole = q.shape[2] == k.shape[2]
         mask = None if whole or not self.causal else self._mask(q.shape[2], k.shape[2], q.device)
+        dropout = self.dropout if self.training else 0.0
         return functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=self.causal and whole, enable_gqa=grouped
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=self.causal and whole, enable_gqa=grouped
         )
 
     def _mask(self, queries: int, keys: int, device: torch.device) -> Tensor:
@@ -84,13 +86,15 @@ def _rotate(x: Tensor, start: int) -> Tensor:
 class Attention(nn.Module):
     """Multi-head attention. The number of heads follows from the widths, so that a rank may hold a part of them."""
 
-    def __init__(self, hidden: int, heads: int, key_heads: int, *, causal: bool, rotary: bool) -> None:
+    def __init__(
+        self, hidden: int, heads: int, key_heads: int, *, causal: bool, rotary: bool, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.width = hidden // heads
         self.q = nn.Linear(hidden, hidden, bias=False)
         self.k = nn.Linear(hidden, self.width * key_heads, bias=False)
         self.v = nn.Linear(hidden, self.width * key_heads, bias=False)
-        self.core = AttentionCore(causal=causal, rotary=rotary)
+        self.core = AttentionCore(causal=causal, rotary=rotary, dropout=dropout)
         self.o = nn.Linear(hidden, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,12 +142,15 @@ class TransformerLayer(Block):
         causal: bool = False,
         rotary: bool = False,
         gated: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         key_heads = key_heads or heads
         norm = RMSNorm if gated else nn.LayerNorm
         self.attention_norm = norm(hidden)
-        self.attention = Attention(hidden, heads, key_heads, causal=causal, rotary=rotary)
+        self.attention = Attention(hidden, heads, key_heads, causal=causal, rotary=rotary, dropout=attention_dropout)
         self.mlp_norm = norm(hidden)
         self.mlp = Mlp(hidden, inner, gated=gated)
         self._limit = gcd(key_heads, inner)
@@ -155,9 +162,22 @@ class TransformerLayer(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, sequence, hidden) -> the same."""
-        attended: Tensor = x + self.attention(self.attention_norm(x))
-        out: Tensor = attended + self.mlp(self.mlp_norm(attended))
-        return out
+        attended = x + self._drop(self.attention(self.attention_norm(x)))
+        return attended + self._drop(self.mlp(self.mlp_norm(attended)))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training)
+
+
+def layer_of(config: DropoutConfig) -> TransformerLayer:
+    """A layer of an encoder with these settings."""
+    return TransformerLayer(
+        config.hidden,
+        config.heads,
+        config.inner or 4 * config.hidden,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+    )
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:

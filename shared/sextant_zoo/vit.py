@@ -11,7 +11,7 @@ from sextant_zoo.blocks import Block, BlockModel
 from sextant_zoo.encoder import Classifier
 from sextant_zoo.errors import UnknownModelError
 from sextant_zoo.settings import VitConfig
-from sextant_zoo.transformer import TransformerLayer, initialise
+from sextant_zoo.transformer import initialise, layer_of
 
 
 class Patches(Block):
@@ -44,6 +44,6 @@ def build(config: VitConfig, input_shape: tuple[int, ...], classes: int) -> Bloc
     patches = (height // config.patch) * (width // config.patch)
     blocks: dict[str, nn.Module] = {"embed": Patches(channels, config.patch, patches, config.hidden)}
     for index in range(config.layers):
-        blocks[f"layer_{index}"] = TransformerLayer(config.hidden, config.heads, config.inner or 4 * config.hidden)
+        blocks[f"layer_{index}"] = layer_of(config)
     blocks["head"] = Classifier(config.hidden, classes)
     return BlockModel(blocks).apply(initialise)

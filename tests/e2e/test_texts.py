@@ -9,7 +9,17 @@ import pytest
 from tests.e2e.conftest import Stack
 
 VERBS = {"send": ("send", "ship", "post"), "cancel": ("cancel", "stop", "drop"), "count": ("count", "tally", "number")}
-BERT = {"vocabulary": 200, "hidden": 32, "layers": 1, "heads": 2, "inner": 64, "sequence": 32, "dropout": 0.0}
+BERT = {
+    "architecture": "transformer",
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 200,
+    "sequence": 32,
+    "dropout": 0.0,
+    "attention_dropout": 0.1,
+}
 
 
 def table(path: Path) -> Path:
@@ -43,7 +53,7 @@ def test_texts_are_told_apart_by_a_live_endpoint(stack: Stack, tmp_path: Path) -
                 "model": {
                     "kind": "train",
                     "data": {"step": "data"},
-                    "model": {"zoo": "bert", "config": BERT},
+                    "model": BERT,
                     "config": {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3, "schedule": "one-cycle"},
                     "resources": {"ranks": 2},
                 },

@@ -5,31 +5,15 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, WithJsonSchema, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
 from sextant_shared.contracts.cleaning import IMAGE_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
+from sextant_shared.contracts.models import Model, Scalar, ZooModel
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
 Task = Literal["image-classification", "text-classification", "tabular", "forecasting"]
-
-
-def _scalar_type(value: object) -> str:
-    # A tag for each type, so that a bad value has one error and not one a type.
-    return {bool: "Bool", int: "Int", float: "Float", str: "Text"}.get(type(value), "")
-
-
-Scalar = Annotated[
-    Annotated[bool, Tag("Bool")]
-    | Annotated[int, Tag("Int")]
-    | Annotated[float, Tag("Float")]
-    | Annotated[Text, Tag("Text")],
-    Discriminator(
-        _scalar_type, custom_error_type="scalar", custom_error_message="Expected a number, a text, true or false"
-    ),
-    WithJsonSchema({"type": ["boolean", "number", "string"]}),
-]
 
 
 class Retry(Accepted):
@@ -155,22 +139,6 @@ class PrepareSpec(JobSpec):
         return self
 
 
-class ZooModel(Accepted):
-    """An architecture of the zoo by name, with the settings to change."""
-
-    zoo: Name
-    config: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
-    weights: Text | None = Field(None, description="pretrained ones: package://NAME")
-    adapt: Literal["all", "head", "low-rank"] = Field("all", description="which parameters are trained")
-    rank: int = Field(8, ge=1, le=1024, description="of low-rank changes")
-
-    @model_validator(mode="after")
-    def _has_something_to_adapt(self) -> Self:
-        if self.adapt != "all" and self.weights is None:
-            raise ValueError(f"adapt {self.adapt!r} needs weights: what is not trained must have been")
-        return self
-
-
 class Augmentation(Accepted):
     """Random variation of training images; each is the largest change, drawn evenly up to it in both directions."""
 
@@ -201,7 +169,7 @@ class TrainSpec(JobSpec):
 
     kind: Literal["train"] = "train"
     data: DataInput
-    model: ZooModel | None = Field(None, description="may come with config from a tune step instead")
+    model: Model | None = Field(None, description="may come with config from a tune step instead")
     config: TrainConfig | StepRef = TrainConfig()
     resources: Resources = Resources()
     parallel: ParallelConfig | None = Field(None, description="let the planner choose; data-parallel ranks otherwise")

@@ -84,7 +84,7 @@ def build_distilbert(config: LanguageConfig, input_shape: Shape, classes: int) -
         max_position_embeddings=config.sequence,
         pad_token_id=config.padding,
         dropout=config.dropout,
-        attention_dropout=config.dropout,
+        attention_dropout=_of_attention(config),
     )
     return TextClassifier(made, config, classes)
 
@@ -105,13 +105,17 @@ def build_modernbert(config: LanguageConfig, input_shape: Shape, classes: int) -
     """ModernBERT (Warner et al., 2024)."""
     settings = _common(config, input_shape)
     settings |= dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
-    settings |= dict.fromkeys(("embedding_dropout", "mlp_dropout", "attention_dropout"), config.dropout)
+    settings |= dict.fromkeys(("embedding_dropout", "mlp_dropout"), config.dropout)
+    settings["attention_dropout"] = _of_attention(config)
     return TextClassifier(model("ModernBertModel", "ModernBertConfig", **settings), config, classes)
 
 
 def build_t5_encoder(config: LanguageConfig, input_shape: Shape, classes: int) -> nn.Module:
-    """The encoder of T5 (Raffel et al., 2019), in its gated form."""
+    """The encoder of T5 (Raffel et al., 2019), in its gated form. Raises UnknownModelError for attention_dropout."""
     _check(config, input_shape)
+    if config.attention_dropout not in (None, config.dropout):
+        message = f"t5-encoder has one dropout for all ({config.dropout}), given {config.attention_dropout}"
+        raise UnknownModelError(message, "model.config.attention_dropout")
     made = model(
         "T5EncoderModel",
         "T5Config",
@@ -143,7 +147,7 @@ def build_gpt2(config: LanguageConfig, input_shape: Shape, classes: int) -> nn.M
         n_positions=config.sequence,
         resid_pdrop=config.dropout,
         embd_pdrop=config.dropout,
-        attn_pdrop=config.dropout,
+        attn_pdrop=_of_attention(config),
         bos_token_id=None,
         eos_token_id=None,
     )
@@ -167,14 +171,18 @@ def _causal(config: LanguageConfig, input_shape: Shape, classes: int) -> dict[st
         **_common(config, input_shape),
         **dict.fromkeys(("bos_token_id", "eos_token_id")),
         "num_key_value_heads": config.key_heads or config.heads,
-        "attention_dropout": config.dropout,
+        "attention_dropout": _of_attention(config),
         "attention": "sdpa",
     }
 
 
 def _bert(config: LanguageConfig, input_shape: Shape) -> dict[str, Any]:
-    dropout = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
+    dropout = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": _of_attention(config)}
     return {**_common(config, input_shape), **dropout}
+
+
+def _of_attention(config: LanguageConfig) -> float:
+    return config.dropout if config.attention_dropout is None else config.attention_dropout
 
 
 def _common(config: LanguageConfig, input_shape: Shape) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .conftest import Api
 
 LARGE = 10_000_000
 PREPARE = {"kind": "prepare", "source": "package://sklearn/digits", "task": "image-classification"}
+OWN = {"architecture": "transformer"}
 TRAIN = {"kind": "train", "data": {"step": "d"}, "model": {"zoo": "mlp"}}
 
 
@@ -57,6 +58,15 @@ SPECS: list[tuple[bytes, str]] = [
     (pipeline({"a": {"kind": "probe"}, "b": {"kind": "probe"}}, after={"a": ["b"], "b": ["a"]}), "(body)"),
     (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {"zoo": "nothing"}}}), "steps.t.model.zoo"),
     (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {"zoo": "mlp", "config": {"x": 1}}}}), "steps.t.model.config.x"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {"zoo": "bert"}}}), "steps.t.model.zoo"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {"architecture": "none"}}}), "steps.t.model.architecture"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {"architecture": "bert"}}}), "steps.t.model.architecture"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {**OWN, "hidden": 8.5}}}), "steps.t.model.hidden"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {**OWN, "num_heads": 0}}}), "steps.t.model.num_heads"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {**OWN, "heads": 3, "num_heads": 3}}}), "steps.t.model.num_heads"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {**OWN, "hats": 3}}}), "steps.t.model.hats"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {**OWN, "heads": {}}}}), "steps.t.model.heads"),
+    (pipeline({"d": PREPARE, "t": {**TRAIN, "model": {**OWN, "zoo": "vit"}}}), "steps.t.model.zoo"),
 ]
 
 

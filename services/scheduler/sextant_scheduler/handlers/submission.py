@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 
 from sextant_scheduler.domain.placement import nearest_that_fits
 from sextant_scheduler.domain.resolution import named_references, step_references_outside_pipeline
-from sextant_shared.contracts.references import DatasetRef
+from sextant_shared.contracts.models import OwnModel
+from sextant_shared.contracts.references import DatasetRef, StepRef
 from sextant_shared.contracts.specs import JobSpec, PipelineSpec, PrepareSpec, ProbeSpec, TrainSpec, TuneSpec
 from sextant_shared.errors import InvalidInput, NotFound
 from sextant_shared.ids import new_id
@@ -22,7 +23,7 @@ from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 from sextant_shared.store import versions
-from sextant_zoo import pretrained
+from sextant_zoo import mapping, pretrained
 from sextant_zoo import registry as zoo
 
 UPLOAD = "upload://"
@@ -88,7 +89,8 @@ def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str) -> dict[str, An
     Raises InvalidInput naming the field where there is no such dataset, model or upload, or nothing could run it.
     """
     if isinstance(spec, PipelineSpec):
-        found = {step: _inputs(conn, child, tenant, f"steps.{step}.") for step, child in spec.steps.items()}
+        tasks = {step: child.task for step, child in spec.steps.items() if isinstance(child, PrepareSpec)}
+        found = {step: _inputs(conn, child, tenant, f"steps.{step}.", tasks) for step, child in spec.steps.items()}
         return {step: inputs for step, inputs in found.items() if inputs}
     if field := step_references_outside_pipeline(spec):
         raise InvalidInput(
@@ -96,7 +98,7 @@ def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str) -> dict[str, An
             field=field,
             accepted="a dataset, model or endpoint by name",
         )
-    return _inputs(conn, spec, tenant, "")
+    return _inputs(conn, spec, tenant, "", {})
 
 
 def needs_look_up(spec: JobSpec) -> bool:
@@ -104,8 +106,10 @@ def needs_look_up(spec: JobSpec) -> bool:
     return not isinstance(spec, ProbeSpec)
 
 
-def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str) -> dict[str, Any]:
+def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str, tasks: Mapping[str, str]) -> dict[str, Any]:
+    """`tasks` are those of the data that other steps prepare."""
     inputs: dict[str, Any] = {}
+    task: str | None = None
     for field, reference in named_references(spec).items():
         kind, name = ("dataset", reference.dataset) if isinstance(reference, DatasetRef) else ("model", reference.model)
         try:
@@ -119,12 +123,13 @@ def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str) -> dict[st
             "version": row.version,
             "digest": row.digest,
         }
+        task = row.meta.get("task") if field == "data" else task
     if isinstance(getattr(spec, "endpoint", None), str):
         inputs["endpoint"] = getattr(spec, "endpoint")  # noqa: B009 - only some kinds have the field
     if isinstance(spec, PrepareSpec):
         inputs.update(_source(conn, spec, tenant, where))
     if isinstance(spec, TrainSpec | TuneSpec):
-        _check_model(spec, where)
+        _check_model(spec, where, tasks.get(spec.data.step) if isinstance(spec.data, StepRef) else task)
         _check_width(conn, spec, where)
     return inputs
 
@@ -151,15 +156,21 @@ def _upload_id(source: str, where: str) -> UUID:
         raise InvalidInput(f"{source[:80]!r} names no source", field=f"{where}source", accepted=accepted) from None
 
 
-def _check_model(spec: TrainSpec | TuneSpec, where: str) -> None:
+def _check_model(spec: TrainSpec | TuneSpec, where: str, task: str | None) -> None:
+    """`task` is that of the data, where it is known."""
     if spec.model is None:
         return
     try:
+        if isinstance(spec.model, OwnModel):
+            mapping.check_mapping(spec.model.architecture, spec.model.settings, task)
+            return
         zoo.check(spec.model.zoo, spec.model.config)
+        if task is not None:
+            zoo.check_task(spec.model.zoo, task)
         if spec.model.weights is not None:
             pretrained.check_source(spec.model.weights, spec.model.zoo)
     except zoo.UnknownModelError as error:
-        raise InvalidInput(str(error), field=f"{where}{error.field}") from None
+        raise InvalidInput(str(error), field=f"{where}{error.field}", accepted=error.accepted) from None
 
 
 def _check_width(conn: Connection, spec: TrainSpec | TuneSpec, where: str) -> None:

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from sextant_planner.configuration import ParallelConfig
-from sextant_shared.contracts.specs import TrainConfig, TrainSpec, ZooModel
+from sextant_shared.contracts.models import OwnModel, ZooModel
+from sextant_shared.contracts.specs import TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
 from sextant_zoo.adapting import add_low_rank, freeze
+from sextant_zoo.mapping import check_mapping
 from sextant_zoo.pretrained import Weights, from_package
-from sextant_zoo.registry import UnknownModelError, build, check, describe, names
+from sextant_zoo.registry import UnknownModelError, build, check, check_task
 
 WARM_UP = 0.1
 """Share of the steps over which the one-cycle schedule rises."""
@@ -57,27 +59,23 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
     model = spec.model or _found_model(found)
     if model is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
-    settings = {**found.get("model", {}), **model.config, **config.model}
     try:
+        if isinstance(model, OwnModel):
+            name, own = check_mapping(model.architecture, model.settings, task)
+            return Recipe(name, check(name, {**own, **config.model}).model_dump(), config, ranks, spec.parallel)
+        settings = {**found.get("model", {}), **model.config, **config.model}
         check(model.zoo, settings)
-        _check_task(model.zoo, task)
+        check_task(model.zoo, task)
         weights = from_package(model.weights, model.zoo) if model.weights else None
         full = check(model.zoo, {**(weights.settings if weights else {}), **settings}).model_dump()
     except UnknownModelError as error:
-        raise InvalidInput(str(error), field=error.field) from None
+        raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
     return Recipe(model.zoo, full, config, ranks, spec.parallel, weights, model.adapt, model.rank)
 
 
 def _found_model(found: dict[str, Any]) -> ZooModel | None:
     """The model that a search was about."""
     return ZooModel(zoo=found["zoo"], **found.get("pretrained", {})) if found.get("zoo") else None
-
-
-def _check_task(zoo: str, task: str) -> None:
-    fitting = [name for name in names() if task in describe(name).tasks]
-    if zoo not in fitting:
-        given = f"{zoo} is not for the task {task} of the data"
-        raise InvalidInput(given, field="model.zoo", accepted=", ".join(fitting))
 
 
 def build_model(recipe: Recipe, task: Task) -> nn.Module:
@@ -88,7 +86,7 @@ def build_model(recipe: Recipe, task: Task) -> nn.Module:
         if recipe.weights is not None:
             recipe.weights.load_into(model)
     except UnknownModelError as error:
-        raise InvalidInput(str(error), field=error.field) from None
+        raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
     if recipe.adapt == "head":
         freeze(model)
     elif recipe.adapt == "low-rank":

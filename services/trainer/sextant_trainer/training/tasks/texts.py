@@ -55,7 +55,9 @@ class Texts(Classes):
         self._labels = {name: table["label"].to_numpy().astype(np.int64) for name, table in tables.items()}
         longest = max(1, int(self._tokens["train"].lengths.max()))
         self.shape = (min(settings["sequence"], -(-longest // STEP) * STEP),)
-        self._vocabulary, self._fixed = settings["vocabulary"], fixed
+        self._vocabulary = settings["vocabulary"]
+        # An architecture that has no padding token looks at all tokens: its texts are as long as those that it serves.
+        self._fixed = fixed or "padding" not in settings
         # Where the order counts for nothing, like lengths go together.
         self._sorted = {name: np.argsort(tokens.lengths, kind="stable") for name, tokens in self._tokens.items()}
         self._window: tuple[int, NDArray[np.int64]] = (-1, np.empty((0, 0), np.int64))
