@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,25 +12,32 @@ from torch.nn import functional
 from sextant_zoo.blocks import Block, BlockModel
 from sextant_zoo.errors import UnknownModelError
 from sextant_zoo.settings import FtTransformerConfig
+from sextant_zoo.tables import check_columns, spans
 from sextant_zoo.transformer import initialise, layer_of
 
 
 class Columns(Block):
-    """Each number times a vector of its column, and one of its own; before them the class token."""
+    """Each number times a vector of its column, or the vector of its category; before them the class token."""
 
     kind: ClassVar[str] = "columns"
     sequence: ClassVar[str] = "whole"
 
-    def __init__(self, columns: int, hidden: int) -> None:
+    def __init__(self, columns: Sequence[int], hidden: int) -> None:
         super().__init__()
         bound = hidden**-0.5
-        self.weight = nn.Parameter(torch.empty(columns, hidden).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(columns, hidden).uniform_(-bound, bound))
+        self.spans = spans(columns) if any(width > 1 for width in columns) else None
+        features = sum(max(1, width) for width in columns)
+        self.weight = nn.Parameter(torch.empty(features, hidden).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(len(columns), hidden).uniform_(-bound, bound))
         self.token = nn.Parameter(torch.empty(1, hidden).uniform_(-bound, bound))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(batch, columns) -> (batch, 1 + columns, hidden)."""
-        tokens = rows[:, :, None] * self.weight + self.bias
+        """(batch, features) -> (batch, 1 + columns, hidden)."""
+        if self.spans is None:
+            tokens = rows[:, :, None] * self.weight
+        else:
+            tokens = torch.stack([rows[:, first:end] @ self.weight[first:end] for first, end in self.spans], 1)
+        tokens = tokens + self.bias
         return torch.cat([self.token.expand(rows.shape[0], -1, -1), tokens], 1)
 
 
@@ -51,10 +59,12 @@ class TokenHead(Block):
 
 
 def build(config: FtTransformerConfig, input_shape: tuple[int, ...], classes: int) -> BlockModel:
-    """For rows (columns,). Raises UnknownModelError for other inputs."""
+    """For rows (features,). Raises UnknownModelError for other inputs."""
     if len(input_shape) != 1:
         raise UnknownModelError(f"inputs must be rows of a table, got {input_shape}", "model.zoo")
+    columns = config.columns or [0] * input_shape[0]
+    check_columns(columns, input_shape)
     layers = {f"layer_{index}": layer_of(config) for index in range(config.layers)}
     inner = BlockModel(layers).apply(initialise).blocks
-    blocks: dict[str, nn.Module] = {"embed": Columns(input_shape[0], config.hidden), **inner}
+    blocks: dict[str, nn.Module] = {"embed": Columns(columns, config.hidden), **inner}
     return BlockModel({**blocks, "head": TokenHead(config.hidden, classes)})

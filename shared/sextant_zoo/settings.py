@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,12 +23,20 @@ class SmallCnnConfig(Config):
     dropout: float = Field(0.2, ge=0.0, le=0.9)
 
 
+COLUMNS = "by column of a table 0 for a number, else how many features its categories have; what the data say if null"
+Columns = Annotated[list[Annotated[int, Field(ge=0, le=100_000)]], Field(min_length=1, max_length=10_000)]
+
+
 class MlpConfig(Config):
     """Settings of `mlp`."""
 
     hidden: int = Field(128, ge=4, le=8192)
     depth: int = Field(2, ge=1, le=16)
     dropout: float = Field(0.1, ge=0.0, le=0.9)
+    columns: Columns | None = Field(None, description=COLUMNS)
+    frequencies: int = Field(0, ge=0, le=256, description="learnt waves that each number of a table is taken apart by")
+    frequency_scale: float = Field(0.1, gt=0.0, le=100.0, description="of these waves at the beginning")
+    embedding: int = Field(16, ge=1, le=256, description="width of a number's embedding, with frequencies")
 
 
 class LayersConfig(Config):
@@ -234,6 +242,8 @@ class LstmConfig(Config):
 
 class FtTransformerConfig(DropoutConfig):
     """Settings of `ft-transformer`."""
+
+    columns: Columns | None = Field(None, description=COLUMNS)
 
     hidden: int = Field(192, ge=8, le=4096)
     layers: int = Field(3, ge=1, le=64)

@@ -29,6 +29,7 @@ BENCHES = {
     "forecast": "tests.bench.forecast",
     "intents": "tests.bench.intents",
     "audit": "tests.bench.audit",
+    "tabular": "tests.bench.tabular",
     "fuzz": "tests.bench.fuzz",
 }
 

@@ -78,8 +78,13 @@ def _write(
     training: Training, classes: list[str], places: NDArray[np.int64], out: Path, sampler: Sampler
 ) -> dict[str, Any]:
     cleaned, text = training.cleaned, training.cleaned.roles.text
-    made = encoding.features(training) if text is None else {TEXT: pl.col(text).alias(TEXT)}
+    encoded = encoding.features(training) if text is None else {}
+    made = {name: one.made.alias(name) for name, one in encoded.items()} or {TEXT: pl.col(text or "").alias(TEXT)}
     types = {name: pa.float32() if text is None else pa.string() for name in made}
+    described = [
+        {"name": name, "dtype": _dtype(kind), "shape": [], **(encoded[name].plain() if encoded else {})}
+        for name, kind in types.items()
+    ]
     schema = pa.schema({**types, "label": pa.int64(), "id": pa.int64()})
     writers = [SplitWriter(out, split, schema) for split in SPLITS]
     counts = np.zeros((len(SPLITS), len(classes)), np.int64)
@@ -95,13 +100,13 @@ def _write(
             counts[split] += np.bincount(part["label"].to_numpy(), minlength=len(classes))
             if split == TRAIN:
                 figures.add(part)
-    return _described(writers, counts, types, classes, cleaned.roles.target, figures)
+    return _described(writers, counts, described, classes, cleaned.roles.target, figures)
 
 
 def _described(
     writers: list[SplitWriter],
     counts: NDArray[np.int64],
-    types: dict[str, Any],
+    features: list[dict[str, Any]],
     classes: list[str],
     target: str,
     figures: TextLengths | TableFigures,
@@ -113,7 +118,6 @@ def _described(
         for one in writer.digests():
             digest.update(one)
         splits[name] = {"rows": writer.rows, "files": writer.files, "class_counts": count.tolist()}
-    features = [{"name": name, "dtype": _dtype(kind), "shape": []} for name, kind in types.items()]
     schema = {"format": FORMAT, "features": features, "target": {"name": target, "classes": classes}}
     digest.update(json.dumps(schema, sort_keys=True).encode())
     return {**schema, "splits": splits, "digest": digest.hexdigest(), "statistics": figures.plain()}

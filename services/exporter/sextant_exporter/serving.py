@@ -63,8 +63,26 @@ class ServedTokens(nn.Module):
         return logits
 
 
+class Calibrated(nn.Module):
+    """Logits divided by a temperature, whose softmax says how sure the model may be."""
+
+    def __init__(self, served: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.served, self.temperature = served, temperature
+
+    def forward(self, values: Tensor) -> Tensor:
+        """As `served`."""
+        logits: Tensor = self.served(values)
+        return logits / self.temperature
+
+
 def wrap(model: nn.Module, about: Description) -> nn.Module:
-    """The model as its task is served: texts come as the numbers of their tokens."""
+    """The model as its task is served, calibrated where it was: texts come as the numbers of their tokens."""
+    served = _wrap(model, about)
+    return Calibrated(served, about["temperature"]) if "temperature" in about else served
+
+
+def _wrap(model: nn.Module, about: Description) -> nn.Module:
     if about["task"] == "text-classification":
         return ServedTokens(model)
     mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]

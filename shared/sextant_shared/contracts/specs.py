@@ -139,6 +139,9 @@ class PrepareSpec(JobSpec):
         return self
 
 
+ClassWeight = Annotated[float, Field(gt=0.0, le=1e6)]
+
+
 class Augmentation(Accepted):
     """Random variation of training images; each is the largest change, drawn evenly up to it in both directions."""
 
@@ -155,6 +158,10 @@ class TrainConfig(Accepted):
     learning_rate: float = Field(1e-3, gt=0.0, le=10.0)
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    class_weights: Literal["balanced"] | dict[Text, ClassWeight] | None = Field(
+        None, description="what an error of each class counts: by name, 1 for the others, or balanced"
+    )
+    calibrate: bool = Field(False, description="divide logits by the temperature with the least loss on validation")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
     augment: Augmentation | None = Field(None, description="for images")

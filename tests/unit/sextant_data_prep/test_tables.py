@@ -51,7 +51,8 @@ def read(path: Path, task: str, target: str | None, text: str | None = None, **s
     ledger, roles = Ledger(path.parent), Roles.of(order, source)
     cleaned = Cleaner(order, source.read, roles, ledger, path.parent / "scratch", lambda *_: None).run()
     fates = np.zeros(cleaned.staging.rows, np.uint8)
-    made = {"text": pl.col(text).alias("text")} if text else encoding.features(Training(cleaned, fates))
+    encoded = {} if text else encoding.features(Training(cleaned, fates))
+    made = {name: one.made.alias(name) for name, one in encoded.items()} or {"text": pl.col(text or "").alias("text")}
     staged = pl.concat([part for _, part in cleaned.staging.parts()], how="diagonal")
     frame = staged.select(list(made.values()))
     log = path.parent / BAD

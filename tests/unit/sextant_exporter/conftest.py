@@ -46,7 +46,14 @@ class Exported:
     result: Result
 
 
-def _trained(directory: Path, zoo: str, config: dict[str, Any], given: dict[str, Any], task: str) -> Trained:
+def _trained(
+    directory: Path,
+    zoo: str,
+    config: dict[str, Any],
+    given: dict[str, Any],
+    task: str,
+    more: dict[str, Any] | None = None,
+) -> Trained:
     directory.mkdir()
     torch.manual_seed(0)
     model = build(zoo, config, tuple(given["shape"]), 3).eval()
@@ -63,6 +70,7 @@ def _trained(directory: Path, zoo: str, config: dict[str, Any], given: dict[str,
         "preprocessing": {"mean": [20.0 + c for c in range(channels)], "std": [30.0 + c for c in range(channels)]},
         "classes": ["a", "b", "c"],
         "metrics": {"val_accuracy": 0.5},
+        **(more or {}),
     }
     (directory / "model.json").write_text(json.dumps(about))
     save_file(model.state_dict(), str(directory / "model.safetensors"))
@@ -79,9 +87,15 @@ def _mlp(directory: Path) -> Trained:
     return _trained(directory, "mlp", config, {"shape": [5], "dtype": "float32"}, "tabular")
 
 
+def _table(directory: Path) -> Trained:
+    config = {"hidden": 8, "depth": 1, "dropout": 0.1, "frequencies": 4, "columns": [0, 2, 0, 1]}
+    return _trained(directory, "mlp", config, {"shape": [5], "dtype": "float32"}, "tabular", {"temperature": 2.5})
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """exported("cnn"): images of two channels, stored as bytes; exported("mlp"): tables of five columns.
+    """exported("cnn"): images of two channels, stored as bytes; exported("mlp"): tables of five columns;
+    exported("table"): tables whose numbers are embedded, calibrated.
 
     Exported once, since that takes seconds; nothing may change the files.
     """
@@ -89,7 +103,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
     @cache
     def export(name: str) -> Exported:
         directory = tmp_path_factory.mktemp(name)
-        trained = {"cnn": _cnn, "mlp": _mlp}[name](directory / "trained")
+        trained = {"cnn": _cnn, "mlp": _mlp, "table": _table}[name](directory / "trained")
         spec = {"model": {"model": "net@2"}, "register_as": "served"}
         with _workbench(directory, "export", {"model": trained.record}, {}, spec) as bench:
             return Exported(trained, bench.out, exporting.export(bench))

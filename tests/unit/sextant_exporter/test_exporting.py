@@ -30,12 +30,12 @@ def source(trained: Any) -> dict[str, Any]:
 
 
 def torch_logits(trained: Any, values: NDArray[Any]) -> NDArray[np.float32]:
-    """What the model answers for stored values, normalised here by hand."""
+    """What the model answers for stored values, normalised and calibrated here by hand."""
     form = (1, -1, *(1,) * (values.ndim - 2))
     mean, std = (np.reshape(trained.about["preprocessing"][k], form).astype(np.float32) for k in ("mean", "std"))
     with torch.no_grad():
         answer: NDArray[np.float32] = trained.model(torch.from_numpy((values.astype(np.float32) - mean) / std)).numpy()
-    return answer
+    return answer / np.float32(trained.about.get("temperature", 1.0))
 
 
 def onnx_logits(path: Path, values: NDArray[Any]) -> NDArray[np.float32]:
@@ -45,7 +45,7 @@ def onnx_logits(path: Path, values: NDArray[Any]) -> NDArray[np.float32]:
     return answer
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "table"])
 def test_the_exported_model_answers_like_the_original_whatever_the_batch(name: str, exported: Any) -> None:
     done = exported(name)
     for rows in (1, 3, 17):
@@ -55,6 +55,17 @@ def test_the_exported_model_answers_like_the_original_whatever_the_batch(name: s
         assert np.abs(logits - torch_logits(done.trained, values)).max() < TOLERANCE
     assert done.result.outputs["parity"]["disagreements"] == 0
     assert done.result.outputs["parity"]["max_abs_diff"] < TOLERANCE
+
+
+def test_logits_are_divided_by_the_temperature_of_the_calibration(exported: Any) -> None:
+    trained = exported("table").trained
+    assert trained.about["temperature"] == 2.5
+    rows = torch.randn(3, 5) * 30 + 20
+    mean, std = (torch.tensor(trained.about["preprocessing"][key]) for key in ("mean", "std"))
+    with torch.no_grad():
+        plain = trained.model((rows - mean) / std)
+        served = exporting.load_served(trained.directory, trained.about)(rows)
+    torch.testing.assert_close(served, plain / 2.5)
 
 
 def test_what_is_registered_says_how_to_serve_it(exported: Any) -> None:

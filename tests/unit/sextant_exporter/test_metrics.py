@@ -52,6 +52,26 @@ def test_all_figures_are_those_of_scikit_learn(seed: int, present: int) -> None:
     assert report.recall == pytest.approx(recall.tolist(), rel=CLOSE)
 
 
+@pytest.mark.parametrize("digits", [0, 6], ids=["many ties", "no ties"])
+def test_the_area_under_the_curve_is_that_of_scikit_learn(digits: int) -> None:
+    logits, labels = drawn(5, present=2)
+    logits = logits[:, :2].round(digits)
+    margin = logits[:, 1] - logits[:, 0]
+    assert score(logits, labels, 2).figures()["auc"] == pytest.approx(
+        reference.roc_auc_score(labels, margin), rel=CLOSE
+    )
+    assert "auc" not in score(logits, np.zeros_like(labels), 2).figures()
+    assert "auc" not in score(*drawn(5), CLASSES).figures()
+
+
+def test_the_calibration_error_is_how_far_confidence_is_from_how_often_it_is_right() -> None:
+    # 8 rows that are sure by 0.9, of which 6 are right, and 2 that are sure by 0.6, of which none is.
+    shares = np.array([[0.9, 0.1]] * 8 + [[0.4, 0.6]] * 2)
+    labels = np.array([0] * 6 + [1] * 2 + [0] * 2)
+    found = score(np.log(shares), labels, 2).calibration_error
+    assert found == pytest.approx(0.8 * abs(0.9 - 6 / 8) + 0.2 * 0.6, rel=CLOSE)
+
+
 def test_a_row_of_the_confusion_matrix_is_the_true_class() -> None:
     logits = np.array([[0.0, 9.0], [0.0, 9.0], [9.0, 0.0]])
     assert score(logits, np.array([0, 0, 0]), 2).confusion == [[1, 2], [0, 0]]

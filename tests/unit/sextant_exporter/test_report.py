@@ -12,7 +12,14 @@ import pytest
 from sextant_exporter.domain.metrics import Report
 from sextant_exporter.report import render
 
-REPORT = Report(accuracy=0.912345, macro_f1=0.9, log_loss=0.25, recall=[0.5, 1.0], confusion=[[3, 3], [0, 4]])
+REPORT = Report(
+    accuracy=0.912345,
+    macro_f1=0.9,
+    log_loss=0.25,
+    recall=[0.5, 1.0],
+    confusion=[[3, 3], [0, 4]],
+    calibration_error=0.08,
+)
 LATENCY = {"p50": 1.5, "p99": 4.25}
 
 
@@ -37,7 +44,7 @@ class Elements(HTMLParser):
 def test_the_page_holds_every_figure_and_every_cell_of_the_matrix() -> None:
     page = Elements(render(REPORT, ["cat", "dog"], "pets, test split", LATENCY))
     assert page.tags.count("rect") == 4
-    assert page.tags.count("tr") == 5
+    assert page.tags.count("tr") == 6
     for text in ("pets, test split", "0.9123", "0.25", "latency p99 (ms)", "4.25", "cat", "dog", "3", "4"):
         assert text in page.words
     assert "0" not in page.words  # an empty cell has no number

@@ -18,7 +18,7 @@ from sextant_shared.errors import WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
-from sextant_trainer.training.recipe import Recipe, make_recipe
+from sextant_trainer.training.recipe import Recipe, fitted, make_recipe
 from sextant_trainer.training.tasks import Task, name_of, open_task
 from sextant_zoo.adapting import merged
 
@@ -35,6 +35,7 @@ def train(
     directory = Path(bench.order.input("data").path or "")
     recipe = make_recipe(bench.order, name_of(directory), place.world)
     task = open_task(directory, recipe.config, recipe.model_config, recipe.weights, fixed=recipe.parallel is not None)
+    recipe = fitted(recipe, task)
     try:
         join(rank, place.world, where)
         trainer = Trainer(bench, recipe, task, profiles, Part(one_node=place.nodes == 1, first=rank == place.first))
@@ -80,6 +81,7 @@ def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str,
         **_pretrained(recipe),
         "task": task.name,
         **task.describe(),
+        **({"temperature": metrics["val_temperature"]} if "val_temperature" in metrics else {}),
         "metrics": metrics,
         "hyperparameters": recipe.config.model_dump(mode="json"),
         "dataset": {"id": source.id, "name": source.name, "version": source.version, "digest": source.digest},

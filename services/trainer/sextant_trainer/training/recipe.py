@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,8 +54,8 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
     if config.augment is not None and task != "image-classification":
         raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
-    if config.label_smoothing and task == "forecasting":
-        raise InvalidInput("a forecast has no labels to smooth", field="config.label_smoothing", accepted="0")
+    if task == "forecasting":
+        _check_has_no_classes(config)
     model = spec.model or _found_model(found)
     if model is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
@@ -71,6 +71,21 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
     return Recipe(model.zoo, full, config, ranks, spec.parallel, weights, model.adapt, model.rank)
+
+
+def _check_has_no_classes(config: TrainConfig) -> None:
+    if config.label_smoothing:
+        raise InvalidInput("a forecast has no labels to smooth", field="config.label_smoothing", accepted="0")
+    if config.class_weights is not None:
+        raise InvalidInput("a forecast has no classes", field="config.class_weights", accepted="null")
+    if config.calibrate:
+        raise InvalidInput("a forecast has no logits to calibrate", field="config.calibrate", accepted="false")
+
+
+def fitted(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with what the data say of the architecture's settings, where these are null."""
+    said = {name: value for name, value in task.settings().items() if recipe.model_config.get(name, value) is None}
+    return replace(recipe, model_config={**recipe.model_config, **said})
 
 
 def _found_model(found: dict[str, Any]) -> ZooModel | None:

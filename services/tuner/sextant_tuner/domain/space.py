@@ -15,7 +15,7 @@ from sextant_zoo.registry import UnknownModelError, check, describe
 
 RANGE: TypeAdapter[SearchRange] = TypeAdapter(SearchRange)
 MODEL = "model."
-SEARCHABLE = tuple(name for name in TrainConfig.model_fields if name not in ("model", "augment"))
+SEARCHABLE = tuple(name for name in TrainConfig.model_fields if name not in ("model", "augment", "class_weights"))
 Space = dict[str, d.BaseDistribution]
 
 

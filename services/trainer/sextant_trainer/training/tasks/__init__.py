@@ -10,6 +10,7 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.tasks.classification import Classification
 from sextant_trainer.training.tasks.forecasting import Forecasting
+from sextant_trainer.training.tasks.tables import Tables
 from sextant_trainer.training.tasks.task import Task
 from sextant_trainer.training.tasks.texts import Texts
 from sextant_zoo.pretrained import Weights
@@ -45,4 +46,6 @@ def open_task(
             return Forecasting(directory)
         case "text-classification":
             return Texts(directory, config, settings, weights, fixed=fixed)
+        case "tabular":
+            return Tables(directory, config)
     return Classification(directory, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+NUMBER = "number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Dataset:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     splits: dict[str, Split]
+    columns: list[int] | None = None
+    """Of a table: by column 0 for a number, else how many features its categories have."""
 
     def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Normalised float32 inputs (len(rows), *shape) and int64 targets (len(rows),)."""
@@ -51,7 +56,18 @@ def load(directory: Path) -> Dataset:
     shape, dtype = _shape(about)
     splits = {name: _open(directory, about, split, shape) for name, split in about["splits"].items()}
     mean, std = _normalisation(about, shape)
-    return Dataset(about["task"], about["target"]["classes"], shape, dtype, mean, std, splits)
+    columns = _columns(about["features"]) if about["task"] == "tabular" else None
+    return Dataset(about["task"], about["target"]["classes"], shape, dtype, mean, std, splits, columns)
+
+
+def _columns(features: list[dict[str, Any]]) -> list[int]:
+    """As the schema declares them; a feature that it says nothing of is a number."""
+    kinds = ((feature.get("kind", NUMBER), feature.get("column", feature["name"])) for feature in features)
+    found: list[int] = []
+    for (kind, _), run in groupby(kinds):
+        count = len(list(run))
+        found += [count] if kind == "category" else [0 if kind == NUMBER else 1] * count
+    return found
 
 
 def _shape(about: dict[str, Any]) -> tuple[tuple[int, ...], str]:
@@ -80,7 +96,9 @@ def _normalisation(about: dict[str, Any], shape: tuple[int, ...]) -> tuple[NDArr
     """Mean and standard deviation, broadcast against one sample: by channel for images, by column for tables."""
     statistics = about["statistics"]
     if about["task"] == "tabular":
-        entries = [statistics[f["name"]] for f in about["features"]]
+        # What only says whether something is so stays 0 or 1.
+        plain = {"mean": 0.0, "std": 1.0}
+        entries = [statistics[f["name"]] if f.get("kind", NUMBER) == NUMBER else plain for f in about["features"]]
         means, stds = [e["mean"] for e in entries], [e["std"] for e in entries]
     else:
         entry = statistics["image"]

@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from sextant_parallel import GlobalOrder
 from sextant_shared.contracts.specs import TrainConfig
+from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.tasks import calibration
 from sextant_trainer.training.tasks.arrays import load
 from sextant_trainer.training.tasks.augmentation import vary
 from sextant_trainer.training.tasks.task import Task
@@ -26,22 +28,29 @@ class Classes(Task):
     void = -100
     classes: list[str]
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, classes: list[str], labels: NDArray[np.int64]) -> None:
+        """`labels` are the numbers of the training rows' classes. Raises InvalidInput for weights of other classes."""
+        self.config, self.classes, self.outputs = config, classes, len(classes)
+        self.weights = _weights(config, classes, labels)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, smoothed as the config says."""
+        """Cross-entropy, smoothed and weighted as the config says."""
+        weights = None if self.weights is None else self.weights.to(outputs)
         smoothing = self.config.label_smoothing
-        return functional.cross_entropy(outputs, targets, reduction="sum", label_smoothing=smoothing)
+        return functional.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=smoothing)
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, and rows whose class was found."""
+        """Cross-entropy without weights, and rows whose class was found; where asked for, losses by temperature."""
         loss = functional.cross_entropy(outputs, targets, reduction="sum")
-        return torch.stack([loss, (outputs.argmax(1) == targets).sum().to(loss.dtype)])
+        found = torch.stack([loss, (outputs.argmax(1) == targets).sum().to(loss.dtype)])
+        return torch.cat([found, calibration.losses(outputs, targets)]) if self.config.calibrate else found
 
     def metrics(self, means: list[float]) -> dict[str, float]:
-        """`loss` and `accuracy`."""
-        return {"loss": means[0], "accuracy": means[1]}
+        """`loss` and `accuracy`; where asked for, `temperature`, and `calibrated_loss` with it."""
+        found = {"loss": means[0], "accuracy": means[1]}
+        if self.config.calibrate:
+            found["temperature"], found["calibrated_loss"] = calibration.best(means[2:])
+        return found
 
     def better(self, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
         """By accuracy, then by loss."""
@@ -52,10 +61,9 @@ class Classification(Classes):
     """Images and tables, as the dataset stores them."""
 
     def __init__(self, directory: Path, config: TrainConfig) -> None:
-        super().__init__(config)
         self.data = load(directory)
-        self.name = self.data.task
-        self.shape, self.classes, self.outputs = self.data.shape, self.data.classes, len(self.data.classes)
+        super().__init__(config, self.data.classes, self.data.splits["train"].labels)
+        self.name, self.shape = self.data.task, self.data.shape
 
     def rows(self, split: str) -> int:
         """Samples of a split."""
@@ -81,3 +89,17 @@ class Classification(Classes):
             "preprocessing": {"mean": data.mean.ravel().tolist(), "std": data.std.ravel().tolist()},
             "classes": data.classes,
         }
+
+
+def _weights(config: TrainConfig, classes: list[str], labels: NDArray[np.int64]) -> Tensor | None:
+    """What an error of each class counts: balanced ones are 1 on the mean over the training rows."""
+    given = config.class_weights
+    if given is None:
+        return None
+    if isinstance(given, str):
+        counts = np.bincount(labels, minlength=len(classes)).clip(min=1)
+        return torch.from_numpy(len(labels) / (len(classes) * counts))
+    if unknown := sorted(set(given) - set(classes)):
+        known = ", ".join(classes[:20])
+        raise InvalidInput(f"there is no class {unknown[0][:80]!r}", field="config.class_weights", accepted=known)
+    return torch.tensor([given.get(name, 1.0) for name in classes])

@@ -57,6 +57,10 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """What has to be known to use a model that was trained on this, for model.json."""
 
+    def settings(self) -> dict[str, Any]:
+        """Settings that the data give an architecture which has them, where the spec does not."""
+        return {}
+
     def files(self) -> dict[str, str]:
         """By name the texts of further files that a model needs to be used."""
         return {}

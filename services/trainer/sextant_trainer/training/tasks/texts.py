@@ -37,11 +37,11 @@ class Texts(Classes):
 
         Raises InvalidInput where the tokenizer has more tokens than the model.
         """
-        super().__init__(config)
         about = json.loads((directory / "dataset.json").read_text())
-        self.classes, self.outputs = about["target"]["classes"], len(about["target"]["classes"])
         self.padding = int(settings.get("padding") or 0)
         tables = {name: _table(directory, split["files"]) for name, split in about["splits"].items()}
+        self._labels = {name: table["label"].to_numpy().astype(np.int64) for name, table in tables.items()}
+        super().__init__(config, about["target"]["classes"], self._labels["train"])
         texts = {name: table["text"].to_pylist() for name, table in tables.items()}
         if weights is not None and weights.tokenizer is not None:
             self.tokenizer = weights.tokenizer.read_text()
@@ -52,7 +52,6 @@ class Texts(Classes):
             given = f"the tokenizer has {encode.size} tokens, and the model {settings['vocabulary']}"
             raise InvalidInput(given, field="model.config.vocabulary", accepted=f"{encode.size} or more")
         self._tokens: dict[str, Tokens] = {name: encode(lines, settings["sequence"]) for name, lines in texts.items()}
-        self._labels = {name: table["label"].to_numpy().astype(np.int64) for name, table in tables.items()}
         longest = max(1, int(self._tokens["train"].lengths.max()))
         self.shape = (min(settings["sequence"], -(-longest // STEP) * STEP),)
         self._vocabulary = settings["vocabulary"]
