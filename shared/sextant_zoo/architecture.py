@@ -56,6 +56,7 @@ MODALITY = {
     "text-classification": "text",
     "language-modelling": "text",
     "forecasting": "series",
+    "anomaly-detection": "series",
     "tabular": "table",
 }
 PREPROCESSING = {

@@ -17,7 +17,7 @@ DROPOUT: Space = {"learning_rate": LOW_RATE, "model.dropout": {"low": 0.0, "high
 CHAIN: tuple[Way, ...] = ("data", "pipeline", "tensor")
 SEQUENCE: tuple[Way, ...] = ("data", "pipeline", "tensor", "sequence")
 IMAGE, TEXT, TOKENS = ("image-classification",), ("text-classification",), ("language-modelling",)
-SERIES = ("forecasting",)
+SERIES = ("forecasting", "anomaly-detection")
 
 
 def _residual(layers: int, block: str, depths: list[int]) -> Architecture:

@@ -30,6 +30,7 @@ BENCHES = {
     "intents": "tests.bench.intents",
     "audit": "tests.bench.audit",
     "tabular": "tests.bench.tabular",
+    "anomaly": "tests.bench.anomaly",
     "fuzz": "tests.bench.fuzz",
 }
 

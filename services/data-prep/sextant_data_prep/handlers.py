@@ -15,7 +15,7 @@ from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
 from sextant_data_prep.ledger import Ledger
 from sextant_shared.artefacts import safe_path
-from sextant_shared.contracts.specs import PrepareSpec
+from sextant_shared.contracts.specs import SERIES_TASKS, PrepareSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Registration, Result, Workbench
 
@@ -32,7 +32,7 @@ def prepare(bench: Workbench) -> Result:
         described = _of_samples(bench, spec, packages.read(spec.source, spec.task), about)
     elif spec.task == "image-classification":
         described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean), about)
-    elif spec.task == "forecasting":
+    elif spec.task in SERIES_TASKS:
         described = _of_series(bench, spec, _uploaded(bench, spec), about)
     else:
         described = _of_rows(bench, spec, _uploaded(bench, spec), about)

@@ -35,12 +35,16 @@ SERIES = "series"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Rows in the order of time: microseconds, values (rows, columns), and how many values were filled by column."""
+    """Rows in the order of time: microseconds, values (rows, columns), and how many values were filled by column.
+
+    `anomaly` says which rows are labelled as such, where there are labels.
+    """
 
     times: NDArray[np.int64]
     values: NDArray[np.float32]
     filled: dict[str, int]
     out_of_order: int
+    anomaly: NDArray[np.bool_] | None
 
 
 def prepare(
@@ -54,10 +58,11 @@ def prepare(
     time, window = spec.split.time or "", spec.window or Window()
     names = _columns(spec, source, time)
     ledger = Ledger(out)
-    frame = _read(source, time, names, ledger)
+    labels = [spec.target] if spec.target else []
+    frame = _read(source, time, [*names, *labels], ledger)
     ledger.check(spec.max_bad_share)
     say(0.5, "ordering", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
-    series = _ordered(frame, time, names, spec.max_bad_share)
+    series = _ordered(frame, time, names, spec)
     spans = borders.spans(len(series.times), spec.split, window)
     say(0.7, "writing", {})
     files, digest = _write(out, series, names)
@@ -65,10 +70,13 @@ def prepare(
     schema = {
         "format": FORMAT,
         "features": [{"name": name, "dtype": "float32", "shape": []} for name in names],
-        "target": {"name": "", "classes": []},
+        "target": {"name": spec.target or "", "classes": []},
         "window": window.model_dump(),
     }
     splits = {name: {**span.plain(), "files": files, "class_counts": []} for name, span in spans.items()}
+    if series.anomaly is not None:
+        for split in splits.values():
+            split["anomalies"] = int(series.anomaly[split["begin"] : split["end"]].sum())
     digest.update(json.dumps([schema, splits], sort_keys=True).encode())
     described = {
         **schema,
@@ -95,7 +103,10 @@ def _columns(spec: PrepareSpec, source: Source, time: str) -> list[str]:
     known = [name for name in first.frame.columns if name != ROW] if first else []
     if time not in known:
         raise InvalidInput(f"there is no column {time[:80]!r}", field="split.time", accepted=listed(known))
-    others = [name for name in known if name != time]
+    if spec.target is not None and (spec.target not in known or spec.target == time):
+        given = f"there is no column {spec.target[:80]!r} of labels"
+        raise InvalidInput(given, field="target", accepted=listed(known))
+    others = [name for name in known if name not in (time, spec.target)]
     for name in spec.columns or []:
         if name not in others:
             raise InvalidInput(f"there is no column {name[:80]!r} of values", field="columns", accepted=listed(others))
@@ -121,7 +132,8 @@ def _read(source: Source, time: str, names: list[str], ledger: Ledger) -> pl.Dat
     return pl.concat(parts)
 
 
-def _ordered(frame: pl.DataFrame, time: str, names: list[str], max_bad_share: float) -> Series:
+def _ordered(frame: pl.DataFrame, time: str, names: list[str], spec: PrepareSpec) -> Series:
+    max_bad_share = spec.max_bad_share
     for name in names:
         wrong = frame[name].is_null() | ~frame[name].is_finite().fill_null(value=True)
         if wrong.sum() > max_bad_share * len(frame):
@@ -142,14 +154,27 @@ def _ordered(frame: pl.DataFrame, time: str, names: list[str], max_bad_share: fl
     values = values.select(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in names)
     filled = {name: count for name in names if (count := values[name].null_count())}
     whole = values.select(pl.all().forward_fill().backward_fill())
-    return Series(moments, whole.to_numpy().astype(np.float32), filled, out_of_order)
+    labels = _labels(frame, spec.target) if spec.target else None
+    return Series(moments, whole.to_numpy().astype(np.float32), filled, out_of_order, labels)
+
+
+def _labels(frame: pl.DataFrame, target: str) -> NDArray[np.bool_]:
+    wrong = ~frame[target].is_in([0.0, 1.0]).fill_null(value=False)
+    if wrong.any():
+        row = frame[ROW].filter(wrong)[0]
+        given = f"{wrong.sum()} values of {target[:80]!r} are neither 0 nor 1, first in row {row}"
+        raise InvalidInput(given, field="target", accepted="0, and 1 for an anomaly")
+    labels: NDArray[np.bool_] = frame[target].to_numpy() == 1.0
+    return labels
 
 
 def _write(out: Path, series: Series, names: list[str]) -> tuple[list[str], Any]:
-    schema = pa.schema([("time", pa.int64()), ("values", pa.list_(pa.float32(), len(names)))])
+    fields = [("time", pa.int64()), ("values", pa.list_(pa.float32(), len(names)))]
+    schema = pa.schema(fields if series.anomaly is None else [*fields, ("anomaly", pa.bool_())])
     writer = SplitWriter(out, SERIES, schema)
     values = pa.FixedSizeListArray.from_arrays(pa.array(series.values.reshape(-1)), len(names))
-    writer.add(pa.table({"time": series.times, "values": values}))
+    labels = {} if series.anomaly is None else {"anomaly": pa.array(series.anomaly)}
+    writer.add(pa.table({"time": series.times, "values": values, **labels}))
     writer.close()
     digest = hashlib.sha256()
     for one in writer.digests():

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sextant_exporter import forecasts
+from sextant_exporter import anomalies, forecasts
 from sextant_exporter.domain.metrics import Report, score, unmet
 from sextant_exporter.report import render
 from sextant_shared.contracts.specs import EvaluateSpec
@@ -34,7 +34,7 @@ def evaluate(bench: Workbench) -> Result:
     service = bench.order.service
     headers = {"Authorization": f"Bearer {service['key']}"}
     with httpx.Client(base_url=service["url"], headers=headers, timeout=30) as client:
-        score_split = _forecasts if about["task"] == "forecasting" else _classes
+        score_split = BY_TASK.get(about["task"], _classes)
         figures, latency, rows = score_split(bench, client, endpoint, directory, spec.split)
     bench.progress(1.0, "scored", {**figures, **{f"{k}_ms": v for k, v in latency.items()}})
     if failures := unmet(figures, spec.require):
@@ -66,6 +66,26 @@ def _forecasts(bench: Workbench, client: httpx.Client, endpoint: str, directory:
     latency = _latency(client, endpoint, windows.inputs(slice(0, LATENCY_REQUESTS)))
     forecasts.write(bench.out, errors, windows, {"endpoint": endpoint, "split": split}, latency)
     return errors.figures(), latency, len(windows)
+
+
+def _anomalies(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+    about = json.loads((directory / "dataset.json").read_text())
+    windows = forecasts.Windows(directory, about, split)
+    labels = anomalies.labels_of(directory, about, split, windows)
+    found = anomalies.measure(
+        windows,
+        labels,
+        lambda values: infer(client, endpoint, values),
+        lambda share: bench.progress(0.8 * share, "predicting"),
+    )
+    if found is None:
+        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity")
+    latency = _latency(client, endpoint, windows.whole(slice(0, LATENCY_REQUESTS)))
+    anomalies.write(bench.out, found, {"endpoint": endpoint, "split": split}, latency)
+    return found.figures(), latency, len(windows)
+
+
+BY_TASK = {"forecasting": _forecasts, "anomaly-detection": _anomalies}
 
 
 def read_split(directory: Path, split: str) -> tuple[NDArray[Any], NDArray[np.int64], list[str]]:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sextant_exporter.serving import output_name, output_scale, output_shape, sample, wrap
+from sextant_exporter.serving import built_for, output_name, output_scale, output_shape, sample, wrap
 from sextant_shared.contracts.specs import ExportSpec
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Registration, Result, Workbench
@@ -80,8 +80,8 @@ def copy_beside(directory: Path, about: dict[str, Any], out: Path) -> list[str]:
 
 def load_served(directory: Path, about: dict[str, Any]) -> nn.Module:
     """The trained model of a version's directory, with its preprocessing, in evaluation mode."""
-    architecture, shape = about["architecture"], tuple(about["input"]["shape"])
-    outputs = about["output"]["shape"][0] if "output" in about else len(about["classes"])
+    architecture = about["architecture"]
+    shape, outputs = built_for(about)
     model = build(architecture["zoo"], architecture["config"], shape, outputs)
     model.load_state_dict(load_file(str(directory / "model.safetensors")))
     return wrap(model, about).eval()
@@ -135,7 +135,7 @@ def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, A
         "outputs": [{"name": output_name(about), "datatype": "FP32", "shape": [-1, *output_shape(about)]}],
         "task": about["task"],
         "classes": about["classes"],
-        **{key: about[key] for key in ("columns",) if key in about},
+        **{key: about[key] for key in ("columns", "window", "threshold") if key in about},
         "metrics": about["metrics"],
         "parity": parity,
         "source": source,

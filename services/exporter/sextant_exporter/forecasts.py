@@ -30,7 +30,7 @@ class Windows:
         self.std = np.array([figure["std"] or 1.0 for figure in figures])
         chosen = about["splits"][split]
         begin = max(0, chosen["begin"] - self.input)
-        series = _series(directory, chosen["files"], len(self.columns))
+        series = read_series(directory, chosen["files"], "values").reshape(-1, len(self.columns))
         cut = np.lib.stride_tricks.sliding_window_view(series[begin:], self.input + self.horizon, axis=0)
         self._cut = cut[: chosen["windows"]].transpose(0, 2, 1)
 
@@ -40,6 +40,10 @@ class Windows:
     def inputs(self, rows: slice) -> NDArray[np.float32]:
         """(rows, input, columns)."""
         return np.ascontiguousarray(self._cut[rows, : self.input])
+
+    def whole(self, rows: slice) -> NDArray[np.float32]:
+        """(rows, input + horizon, columns)."""
+        return np.ascontiguousarray(self._cut[rows])
 
     def targets(self, rows: slice) -> NDArray[np.float32]:
         """(rows, horizon, columns)."""
@@ -71,11 +75,12 @@ def write(out: Path, errors: Errors, windows: Windows, title: dict[str, str], la
     (out / "report.html").write_text(page(f"{title['endpoint']}, {title['split']} split", figures, below))
 
 
-def _series(directory: Path, files: list[str], columns: int) -> NDArray[np.float32]:
+def read_series(directory: Path, files: list[str], name: str) -> NDArray[Any]:
+    """A column of the stored series, flat: lists of numbers one after the other."""
     parts = []
     for file in files:
-        table = pa.ipc.open_file(pa.memory_map(str(directory / file))).read_all()
-        column = table["values"].combine_chunks()
-        flat = (column.chunk(0) if isinstance(column, pa.ChunkedArray) else column).flatten()
-        parts.append(flat.to_numpy().reshape(-1, columns))
+        column = pa.ipc.open_file(pa.memory_map(str(directory / file))).read_all()[name].combine_chunks()
+        whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        flat = whole.flatten() if pa.types.is_fixed_size_list(whole.type) else whole
+        parts.append(flat.to_numpy(zero_copy_only=False))
     return np.concatenate(parts)

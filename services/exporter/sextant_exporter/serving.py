@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sextant_shared.contracts.specs import SERIES_TASKS
+
 Description = dict[str, Any]
 """What model.json of a trained version says."""
 
@@ -50,6 +52,28 @@ class ServedForecast(nn.Module):
         return forecast * self.std + self.mean
 
 
+class ServedScores(nn.Module):
+    """A forecaster that says how far the end of a window is from its forecast: over 1 it is an anomaly."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, about: Description) -> None:
+        super().__init__()
+        self.model = model
+        self.input, self.threshold = about["window"]["input"], about["threshold"]
+        self.register_buffer("mean", torch.tensor(about["preprocessing"]["mean"], dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(about["preprocessing"]["std"], dtype=torch.float32))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, input + horizon, columns) -> (batch, 1)."""
+        scaled = (values - self.mean) / self.std
+        forecast = self.model(scaled[:, : self.input])
+        error = (forecast - scaled[:, self.input :]).square().mean((1, 2))
+        score: Tensor = error.unsqueeze(1) / self.threshold
+        return score
+
+
 class ServedTokens(nn.Module):
     """A model of texts: there is nothing to normalise."""
 
@@ -86,9 +110,20 @@ def _wrap(model: nn.Module, about: Description) -> nn.Module:
     if about["task"] == "text-classification":
         return ServedTokens(model)
     mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]
+    if about["task"] == "anomaly-detection":
+        return ServedScores(model, about)
     if about["task"] == "forecasting":
         return ServedForecast(model, mean, std)
     return Served(model, mean, std, len(about["input"]["shape"]))
+
+
+def built_for(about: Description) -> tuple[tuple[int, ...], int]:
+    """The shape of the inputs that the architecture was built for, and its classes or steps."""
+    if about["task"] == "anomaly-detection":
+        window = about["window"]
+        return (window["input"], about["input"]["shape"][1]), window["horizon"]
+    outputs = about["output"]["shape"][0] if "output" in about else len(about["classes"])
+    return tuple(about["input"]["shape"]), outputs
 
 
 def output_name(about: Description) -> str:
@@ -112,7 +147,7 @@ def sample(about: Description, rows: int, rng: np.random.Generator) -> Any:
     if about["task"] == "text-classification":
         return _tokens(about["preprocessing"], shape, rng)
     mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]
-    form = (-1,) if about["task"] == "forecasting" else (-1, *(1,) * (len(shape) - 2))
+    form = (-1,) if about["task"] in SERIES_TASKS else (-1, *(1,) * (len(shape) - 2))
     drawn = rng.normal(np.reshape(mean, form), 2 * np.reshape(std, form), shape)
     if about["input"]["dtype"] == "uint8":
         return np.clip(drawn, 0, 255).astype(np.uint8)

@@ -13,7 +13,8 @@ from sextant_shared.contracts.cleaning import IMAGE_STEPS, TABLE_STEPS, TEXT_STE
 from sextant_shared.contracts.models import Model, Scalar, ZooModel
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
-Task = Literal["image-classification", "text-classification", "tabular", "forecasting"]
+Task = Literal["image-classification", "text-classification", "tabular", "forecasting", "anomaly-detection"]
+SERIES_TASKS = ("forecasting", "anomaly-detection")
 
 
 class Retry(Accepted):
@@ -66,7 +67,7 @@ class Split(Accepted):
     group: Text | None = Field(None, description="a column whose equal values go together, such as a customer's number")
     time: Text | None = Field(None, description="a column of times: the first rows train, the last ones test")
     rows: list[Annotated[int, Field(ge=1, lt=2**40)]] | None = Field(
-        None, min_length=3, max_length=3, description="rows of train, val and test in their order (forecasting)"
+        None, min_length=3, max_length=3, description="rows of train, val and test in their order (series)"
     )
 
     @model_validator(mode="after")
@@ -93,12 +94,12 @@ class PrepareSpec(JobSpec):
     kind: Literal["prepare"] = "prepare"
     source: Text = Field(description="package://sklearn/NAME or upload://ID[/PATH]")
     task: Task
-    target: Text | None = Field(None, description="the column that holds the label (tables and text)")
+    target: Text | None = Field(None, description="the column of labels (tables and text; 0 or 1 for anomalies)")
     text: Text | None = Field(None, description="the column that holds the text (text-classification)")
     columns: list[Text] | None = Field(
-        None, min_length=1, max_length=4096, description="what is forecast; all columns of numbers (forecasting)"
+        None, min_length=1, max_length=4096, description="what is forecast; all columns of numbers (series)"
     )
-    window: Window | None = Field(None, description="steps that are seen and forecast (forecasting)")
+    window: Window | None = Field(None, description="steps that are seen and forecast (series)")
     clean: list[Step] = Field(default=[], max_length=64, description="cleaning steps, in order")
     split: Split = Split()
     seed: int = Field(0, ge=0, lt=2**31)
@@ -124,16 +125,20 @@ class PrepareSpec(JobSpec):
 
     @model_validator(mode="after")
     def _has_the_fields_of_its_task(self) -> Self:
-        if self.task != "forecasting":
+        if self.task not in SERIES_TASKS:
             given = {"columns": self.columns, "window": self.window, "split.rows": self.split.rows}
             for name, value in given.items():
                 if value is not None:
-                    raise ValueError(f"{name} is for the task forecasting, not {self.task}")
+                    raise ValueError(f"{name} is for the tasks {', '.join(SERIES_TASKS)}, not {self.task}")
             return self
         if self.split.time is None or self.window is None:
-            raise ValueError("forecasting needs split.time, the column of times, and window: {input, horizon}")
-        if self.target or self.text:
-            raise ValueError("target and text are not for forecasting; columns names what is forecast")
+            raise ValueError(f"{self.task} needs split.time, the column of times, and window: {{input, horizon}}")
+        if self.text or (self.target and self.task == "forecasting"):
+            raise ValueError(f"target and text are not for {self.task}; columns names what is forecast")
+        if self.task == "anomaly-detection" and self.target is None:
+            raise ValueError("anomaly-detection needs target, the column that says by 1 which rows are anomalies")
+        if self.target and self.target in (self.columns or []):
+            raise ValueError("target must be none of columns")
         if self.columns and len(set(self.columns)) < len(self.columns):
             raise ValueError("columns names one twice")
         return self

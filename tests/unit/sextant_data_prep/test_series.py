@@ -103,15 +103,62 @@ def test_what_is_no_series_is_refused_with_what_is_accepted(
         ({"window": None}, "forecasting needs"),
         ({"split": {}}, "forecasting needs"),
         ({"target": "load"}, "columns names what is forecast"),
+        ({"task": "anomaly-detection"}, "needs target"),
+        ({"task": "anomaly-detection", "target": "load", "columns": ["load"]}, "target must be none of columns"),
         ({"columns": ["load", "load"]}, "names one twice"),
         ({"clean": [{"do": "deduplicate"}]}, "accepted: none"),
-        ({"task": "tabular"}, "window is for the task forecasting"),
+        ({"task": "tabular"}, "window is for the tasks forecasting"),
         ({"split": {"time": "date", "rows": [1, 2]}}, "at least 3 items"),
     ],
 )
 def test_a_spec_of_another_kind_is_refused(spec: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         PrepareSpec.model_validate({"source": "upload://u", **SPEC, **spec})
+
+
+def labelled(path: Path, **instead: str) -> Path:
+    """The table with a third column, which says that rows 40 and 75 are broken."""
+    table(path)
+    head, *lines = path.read_text().splitlines()
+    broken = {str(row): "1" if row in (40, 75) else "0" for row in range(100)} | {
+        key.removeprefix("row"): value for key, value in instead.items()
+    }
+    path.write_text("\n".join([f"{head},broken", *(f"{line},{broken[str(n)]}" for n, line in enumerate(lines))]))
+    return path
+
+
+ANOMALIES = {**SPEC, "task": "anomaly-detection", "target": "broken"}
+
+
+def test_labels_of_anomalies_stand_beside_the_values(make_bench: Any, tmp_path: Path) -> None:
+    bench = make_bench(labelled(tmp_path / "load.csv"), **ANOMALIES)
+    about, values = prepared(bench)
+    assert values.shape == (100, 2)
+    assert [feature["name"] for feature in about["features"]] == ["load", "heat"]
+    assert {name: split["anomalies"] for name, split in about["splits"].items()} == {"train": 1, "val": 1, "test": 0}
+    with pa.memory_map(str(bench.out / "series-00000.arrow")) as source:
+        anomaly = pa.ipc.open_file(source).read_all()["anomaly"].to_numpy()
+    assert np.flatnonzero(anomaly).tolist() == [40, 75]
+    other = prepared(make_bench(labelled(tmp_path / "load.csv", row41="1"), **ANOMALIES))[0]
+    assert other["digest"] != about["digest"]
+
+
+@pytest.mark.parametrize(
+    ("instead", "target", "says"),
+    [
+        ({"row7": "2"}, "broken", "1 values of 'broken' are neither 0 nor 1, first in row 9"),
+        ({"row7": ""}, "broken", "1 values of 'broken' are neither"),
+        ({}, "cracked", "no column 'cracked' of labels"),
+        ({}, "date", "no column 'date' of labels"),
+    ],
+)
+def test_labels_that_are_none_are_refused(
+    make_bench: Any, tmp_path: Path, instead: dict[str, str], target: str, says: str
+) -> None:
+    bench = make_bench(labelled(tmp_path / "load.csv", **instead), **{**ANOMALIES, "target": target})
+    with pytest.raises(InvalidInput, match=says) as caught:
+        prepare(bench)
+    assert caught.value.field == "target"
 
 
 def test_the_transformer_temperatures_have_their_usual_windows(make_bench: Any) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.models import OwnModel, ZooModel
-from sextant_shared.contracts.specs import TrainConfig, TrainSpec
+from sextant_shared.contracts.specs import SERIES_TASKS, TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
@@ -54,7 +54,7 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
     if config.augment is not None and task != "image-classification":
         raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
-    if task == "forecasting":
+    if task in SERIES_TASKS:
         _check_has_no_classes(config)
     model = spec.model or _found_model(found)
     if model is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.tasks.anomalies import Anomalies
 from sextant_trainer.training.tasks.classification import Classification
 from sextant_trainer.training.tasks.forecasting import Forecasting
 from sextant_trainer.training.tasks.tables import Tables
@@ -17,7 +18,7 @@ from sextant_zoo.pretrained import Weights
 
 __all__ = ["Task", "name_of", "open_task"]
 
-TASKS = ("image-classification", "tabular", "forecasting", "text-classification")
+TASKS = ("image-classification", "tabular", "forecasting", "anomaly-detection", "text-classification")
 
 
 def name_of(directory: Path) -> str:
@@ -44,6 +45,8 @@ def open_task(
     match name_of(directory):
         case "forecasting":
             return Forecasting(directory)
+        case "anomaly-detection":
+            return Anomalies(directory)
         case "text-classification":
             return Texts(directory, config, settings, weights, fixed=fixed)
         case "tabular":

@@ -22,6 +22,7 @@ class Forecasting(Task):
     void = float("nan")
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         about = json.loads((directory / "dataset.json").read_text())
         self.columns = [feature["name"] for feature in about["features"]]
         self.input, self.horizon = about["window"]["input"], about["window"]["horizon"]
@@ -31,8 +32,13 @@ class Forecasting(Task):
         self.mean = np.array([figure["mean"] for figure in figures])
         # A column that never changes in training is left at its height.
         self.std = np.array([figure["std"] or 1.0 for figure in figures])
-        values = _values(directory, about["splits"]["train"]["files"], len(self.columns))
+        self.files_of_series: list[str] = about["splits"]["train"]["files"]
+        values = read_series(directory, self.files_of_series, "values").reshape(-1, len(self.columns))
         self._series = ((values - self.mean) / self.std).astype(np.float32)
+
+    def first_row(self, split: str) -> int:
+        """Where the first window of a split begins."""
+        return int(max(0, self._spans[split][0] - self.input))
 
     def rows(self, split: str) -> int:
         """Windows of a split."""
@@ -40,8 +46,7 @@ class Forecasting(Task):
 
     def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """(len(rows), input, columns) and (len(rows), horizon, columns), float32."""
-        begin, _ = self._spans[split]
-        first = rows + max(0, begin - self.input)
+        first = rows + self.first_row(split)
         at = first[:, None] + np.arange(self.input + self.horizon)
         windows = torch.from_numpy(self._series[at])
         return windows[:, : self.input], windows[:, self.input :].clone()
@@ -71,12 +76,13 @@ class Forecasting(Task):
         }
 
 
-def _values(directory: Path, files: list[str], columns: int) -> NDArray[np.float64]:
-    """(rows, columns)."""
+def read_series(directory: Path, files: list[str], name: str) -> NDArray[Any]:
+    """A column of the stored series, flat: lists of numbers one after the other."""
     parts = []
     for file in files:
         with pa.memory_map(str(directory / file)) as source:
-            column = pa.ipc.open_file(source).read_all()["values"].combine_chunks()
-            flat = (column.chunk(0) if isinstance(column, pa.ChunkedArray) else column).flatten()
-            parts.append(flat.to_numpy().reshape(-1, columns).astype(np.float64))
+            column = pa.ipc.open_file(source).read_all()[name].combine_chunks()
+            whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+            flat = whole.flatten() if pa.types.is_fixed_size_list(whole.type) else whole
+            parts.append(flat.to_numpy(zero_copy_only=False).astype(np.float64))
     return np.concatenate(parts)
