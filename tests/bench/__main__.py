@@ -31,6 +31,7 @@ BENCHES = {
     "audit": "tests.bench.audit",
     "tabular": "tests.bench.tabular",
     "anomaly": "tests.bench.anomaly",
+    "images": "tests.bench.images",
     "fuzz": "tests.bench.fuzz",
 }
 

@@ -153,6 +153,7 @@ class Augmentation(Accepted):
     rotate: float = Field(0.0, ge=0.0, le=180.0, description="degrees")
     scale: float = Field(0.0, ge=0.0, le=0.9, description="share of the size")
     shift: float = Field(0.0, ge=0.0, le=1.0, description="share of the width and of the height")
+    flip: bool = Field(False, description="half of the images mirrored, left for right")
 
 
 class TrainConfig(Accepted):

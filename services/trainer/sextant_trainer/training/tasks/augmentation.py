@@ -1,4 +1,4 @@
-"""Random variations of training images: rotation, scale and shift, drawn by seed, step and place in the batch."""
+"""Random variations of training images: turned, scaled, shifted, mirrored, by seed, step and place in the batch."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def vary(images: Tensor, how: Augmentation, seed: int, places: NDArray[np.int64]
     zoom = 1.0 + draws[:, 1] * how.scale
     shift = draws[:, 2:] * (2.0 * how.shift)  # the sampling grid is two units wide
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    rows = [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)]
+    side = torch.ones(len(places))
+    if how.flip:
+        side -= 2.0 * (torch.rand(batch, generator=generator)[torch.from_numpy(places)] < 0.5)
+    # Where a pixel comes from: its place turned and scaled, and then mirrored.
+    rows = [torch.stack([side * cos, -side * sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)]
     grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
