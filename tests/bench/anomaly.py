@@ -22,8 +22,10 @@ from tests.bench.simple_detectors import DETECTORS, Rows, Values, f1_of, smoothe
 DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHARES = (0.4, 0.3)
 """Of the rows for training and validation."""
-SMOOTH = (4, 2, 1)
-"""Scores are means over a day's rows divided by one of these, which validation chooses."""
+DAYS = (0.5, 1.0, 2.0)
+"""Scores are means over the rows of as many days, which validation chooses."""
+LEAST_DAYS = 5
+"""Of training; a series with fewer has no normal windows that are long enough."""
 QUICK = ("nyc_taxi",)
 CONFIG: dict[str, Any] = {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "checkpoint_every_steps": 100_000}
 RUN_S = 1800.0
@@ -53,12 +55,13 @@ def run(report: Report) -> None:
     if not folder.is_dir():
         raise SystemExit(f"there is no {folder}: SEXTANT_DATA names the folder with the data sets")
     found = [one for one in _series(folder) if one.anomaly[sum(one.sizes[:2]) :].any()]
+    found = [one for one in found if one.sizes[0] >= LEAST_DAYS * one.day]
     chosen = [one for one in found if one.name in QUICK] if report.quick else found
-    smooth = SMOOTH[:1] if report.quick else SMOOTH
-    simple = {name: _simple(name, chosen, smooth) for name in DETECTORS}
+    days = (1.0,) if report.quick else DAYS
+    simple = {name: _simple(name, chosen, days) for name in DETECTORS}
     strongest = max(simple, key=lambda name: simple[name])
     began = time.monotonic()
-    ours = _platform(report, chosen, smooth)
+    ours = _platform(report, chosen, days)
     report.figure("seconds", time.monotonic() - began)
     report.figure("f1", statistics.fmean(ours.values()))
     report.sample("f1", list(ours.values()))
@@ -69,7 +72,7 @@ def run(report: Report) -> None:
     report.note(
         "rows 40 % train, 30 % validation, 30 % test, in time; a row is an anomaly within NAB's windows, and no row is "
         "adjusted to its neighbours; thresholds by F1 on validation, where it has no anomaly the largest score there; "
-        f"means over a day divided by {', '.join(map(str, smooth))}, chosen by the F1 of all validation parts"
+        f"means over {', '.join(f'{one:g}' for one in days)} days, chosen by the F1 of all validation parts"
     )
 
 
@@ -89,44 +92,46 @@ def _series(folder: Path) -> list[Series]:
     return found
 
 
-def _simple(name: str, chosen: list[Series], smooth: tuple[int, ...]) -> float:
+def _simple(name: str, chosen: list[Series], days: tuple[float, ...]) -> float:
     """The mean F1 of a detector on the test parts."""
-    by_part: dict[int, list[tuple[float | None, float]]] = {}
+    by_length: dict[float, list[tuple[float | None, float]]] = {}
     for one in chosen:
         train, val, _ = one.sizes
         scores = DETECTORS[name](one.values, one.anomaly, train, one.day)
-        for part in smooth:
-            mean = smoothed(scores, one.day // part)
+        for length in days:
+            mean = smoothed(scores, round(one.day * length))
             over, f1 = threshold(mean[train : train + val], one.anomaly[train : train + val])
             tested = f1_of(mean[train + val :], one.anomaly[train + val :], over)
-            by_part.setdefault(part, []).append((f1, tested))
-    return statistics.fmean(tested for _, tested in by_part[_best(by_part)])
+            by_length.setdefault(length, []).append((f1, tested))
+    return statistics.fmean(tested for _, tested in by_length[_best(by_length)])
 
 
-def _best(by_part: dict[int, list[tuple[float | None, float]]]) -> int:
+def _best(by_length: dict[float, list[tuple[float | None, float]]]) -> float:
     """With the best F1 on the validation parts that have anomalies."""
-    means = {part: statistics.fmean([f1 for f1, _ in of if f1 is not None] or [0.0]) for part, of in by_part.items()}
-    return max(means, key=lambda part: means[part])
+    means = {
+        length: statistics.fmean([f1 for f1, _ in of if f1 is not None] or [0.0]) for length, of in by_length.items()
+    }
+    return max(means, key=lambda length: means[length])
 
 
-def _platform(report: Report, chosen: list[Series], smooth: tuple[int, ...]) -> dict[str, float]:
-    by_part: dict[int, list[tuple[float | None, float]]] = {}
+def _platform(report: Report, chosen: list[Series], days: tuple[float, ...]) -> dict[str, float]:
+    by_length: dict[float, list[tuple[float | None, float]]] = {}
     with whole() as platform, platform.client() as client, tempfile.TemporaryDirectory() as directory:
         jobs = {}
         for one in chosen:
             table = Path(directory) / f"{one.name}.csv"
             _write(table, one)
             source = client.push(table).uri
-            for part in smooth:
-                jobs[one.name, part] = client.submit(_pipeline(one, source, part))
-        for (name, part), job in jobs.items():
+            for length in days:
+                jobs[one.name, length] = client.submit(_pipeline(one, source, length))
+        for (name, length), job in jobs.items():
             ended = client.wait(job, timeout=RUN_S)
             steps = {str(step.step): (step.outputs or {}).get("metrics", {}) for step in ended.steps or []}
-            by_part.setdefault(part, []).append((steps["model"].get("val_f1"), steps["check"]["f1"]))
-            report.say(f"{name}, a day / {part}: {steps['check']}")
-    best = _best(by_part)
-    report.figure("smooth_hours", 24 / best)
-    return {one.name: tested for one, (_, tested) in zip(chosen, by_part[best], strict=True)}
+            by_length.setdefault(length, []).append((steps["model"].get("val_f1"), steps["check"]["f1"]))
+            report.say(f"{name}, {length:g} days: {steps['check']}")
+    best = _best(by_length)
+    report.figure("smooth_days", best)
+    return {one.name: tested for one, (_, tested) in zip(chosen, by_length[best], strict=True)}
 
 
 def _write(table: Path, one: Series) -> None:
@@ -137,8 +142,8 @@ def _write(table: Path, one: Series) -> None:
             out.writerow([datetime.fromisoformat(at).isoformat(), value, int(anomaly)])
 
 
-def _pipeline(one: Series, source: str, part: int) -> dict[str, Any]:
-    name = f"{one.name.replace('_', '-')[:40]}-{part}"
+def _pipeline(one: Series, source: str, days: float) -> dict[str, Any]:
+    name = f"{one.name.replace('_', '-')[:40]}-{days:g}"
     return {
         "name": name,
         "steps": {
@@ -148,12 +153,12 @@ def _pipeline(one: Series, source: str, part: int) -> dict[str, Any]:
                 "task": "anomaly-detection",
                 "target": "anomaly",
                 "split": {"time": "time", "rows": one.sizes},
-                "window": {"input": one.day, "horizon": one.day // part},
+                "window": {"input": one.day // 4, "horizon": round(one.day * days)},
             },
             "model": {
                 "kind": "train",
                 "data": {"step": "data"},
-                "model": {"zoo": "dlinear", "config": {"normalise": True}},
+                "model": {"zoo": "dlinear"},
                 "config": CONFIG,
             },
             "served": {"kind": "export", "model": {"step": "model"}},

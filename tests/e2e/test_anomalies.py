@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -60,6 +61,10 @@ def test_rows_that_are_not_as_expected_score_over_one(stack: Stack, tmp_path: Pa
     assert steps["model"]["metrics"]["val_threshold"] > 0
     assert steps["check"]["rows"] == 192
     assert steps["check"]["metrics"]["recall"] > 0.5
+    stack.client.pull("stuck.model", tmp_path / "model")
+    card = json.loads((tmp_path / "model/card.json").read_text())
+    assert card["threshold"] == steps["model"]["metrics"]["val_threshold"]
+    assert "stuck.model: training report" in (tmp_path / "model/report.html").read_text()
     wave = [[math.sin(2 * math.pi * hour / 24)] for hour in range(49)]
     answer = stack.client.predict("stuck", [wave, [*wave[:-1], [1.5]]]).outputs[0]
     assert answer.shape == [2, 1]

@@ -17,6 +17,7 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.recipe import fitted, make_recipe
+from sextant_trainer.training.study import Seen
 from sextant_trainer.training.tasks import Task, open_task
 from sextant_trainer.training.tasks.tables import BINS, WIDEST
 
@@ -152,3 +153,18 @@ def test_a_forecast_has_no_classes(config: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         make_recipe(order_of(model={"zoo": "dlinear"}, config=config), "forecasting", 1)
     assert caught.value.field == f"config.{next(iter(config))}"
+
+
+def test_the_worst_rows_are_told_by_their_columns(table: Path) -> None:
+    task = open_task(table, TrainConfig(), {})
+    inputs, targets = task.batch("val", np.arange(12))
+    outputs = torch.zeros(12, 2)
+    outputs[7, 1 - targets[7]] = 5.0
+    found = task.study(Seen(np.arange(12), outputs, targets))
+    assert (found.examined, found.rows, found.classes) == (12, 12, CLASSES)
+    assert sum(map(sum, found.confusion)) == 12
+    first = found.worst[0]
+    assert (first.row, first.truth) == (7, CLASSES[int(targets[7])])
+    assert {"age", "hours"} <= {part.split(": ")[0] for part in first.text.split(", ")}
+    jobs = [name for name, value in zip("abc", inputs[7, 2:5].tolist(), strict=True) if value]
+    assert (f"job: {jobs[-1]}" in first.text) if jobs else ("job" not in first.text)

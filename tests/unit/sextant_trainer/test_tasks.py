@@ -16,6 +16,7 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.recipe import make_recipe
+from sextant_trainer.training.study import Seen
 from sextant_trainer.training.tasks import name_of, open_task
 
 SERIES = np.stack([np.arange(100.0), np.arange(100.0) ** 2 / 100], 1).astype(np.float32)
@@ -124,3 +125,18 @@ def test_a_task_that_is_not_trained_is_refused_with_those_that_are(tmp_path: Pat
     with pytest.raises(InvalidInput, match="smelling") as caught:
         name_of(tmp_path)
     assert "forecasting" in (caught.value.accepted or "")
+
+
+def test_the_worst_forecasts_are_drawn_in_the_units_of_the_data(series: Path) -> None:
+    task = open_task(series, TrainConfig(), {})
+    _, targets = task.batch("val", np.arange(9))
+    outputs = targets.clone()
+    outputs[4, 1, 0] += 2.0
+    found = task.study(Seen(np.arange(9), outputs, targets))
+    assert found.by_step == pytest.approx([0.0, 4.0 / 18], rel=1e-5)
+    first = found.worst[0]
+    # The window 4 of validation forecasts the rows 74 and 75.
+    assert (first.row, first.text) == (74, "a")
+    assert [value for _, value in first.curves["came"]] == pytest.approx([74, 75], rel=1e-5)
+    assert first.curves["forecast"][1][1] == pytest.approx(75 + 2 * STD[0], rel=1e-5)
+    assert [at for at, _ in first.curves["before"]] == [-4, -3, -2, -1]

@@ -16,6 +16,7 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.recipe import build_model, make_recipe
+from sextant_trainer.training.study import Seen
 from sextant_trainer.training.tasks import open_task
 from sextant_trainer.training.tasks.texts import WINDOW
 from sextant_trainer.training.tasks.tokenizing import open_tokenizer, vocabulary_of
@@ -126,3 +127,15 @@ def test_a_vocabulary_that_is_too_small_for_the_tokenizer_is_refused(texts: Path
     with pytest.raises(InvalidInput, match="30522 tokens") as caught:
         open_task(texts, recipe.config, recipe.model_config, recipe.weights)
     assert caught.value.field == "model.config.vocabulary"
+
+
+def test_the_worst_texts_are_shown_by_their_number_in_the_source(texts: Path) -> None:
+    task = open_task(texts, TrainConfig(), SETTINGS)
+    _, targets = task.batch("val", np.arange(7))
+    outputs = torch.zeros(7, 2)
+    outputs[5, 1 - targets[5]] = 5.0
+    worst = task.study(Seen(np.arange(7), outputs, targets)).worst[0]
+    # Texts come in the order of their lengths, which is that of their numbers here.
+    assert worst.row == 5
+    assert len(worst.text.split()) == 6
+    assert worst.truth == ["even", "odd"][int(targets[5])] != worst.said

@@ -10,16 +10,19 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sextant_parallel.world import Meeting, join, leads, lost_touch
 from sextant_shared.contracts.specs import TrainSpec
 from sextant_shared.errors import WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_shared.lifecycle.place import Place
+from sextant_trainer.training import report
 from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
-from sextant_trainer.training.recipe import Recipe, fitted, make_recipe
+from sextant_trainer.training.recipe import Recipe, build_model, fitted, make_recipe
+from sextant_trainer.training.study import look
 from sextant_trainer.training.tasks import Task, name_of, open_task
+from sextant_zoo import build
 from sextant_zoo.adapting import merged
 
 
@@ -61,16 +64,45 @@ def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weig
     (bench.out / "metrics.jsonl").write_text("".join(lines))
     spec = TrainSpec.model_validate(bench.order.spec, strict=False)
     name = spec.register_as or bench.order.name
+    plan = trainer.planned.report(trainer.step_s)
+    _report(bench, recipe, task, trainer, weights, about, name, str(plan["describe"]))
     files = [
         "model.json",
         "model.safetensors",
+        *(report.PAGE, report.DATA, report.CARD),
         *task.files(),
         *([PLAN_JSON, PLAN_SVG] if trainer.planned.optimized else []),
     ]
     return Result(
-        outputs={"metrics": trainer.metrics, "plan": trainer.planned.report(trainer.step_s)},
+        outputs={"metrics": trainer.metrics, "plan": plan},
         registers=[Registration(type="model", name=name, output="model", files=files, meta=about)],
     )
+
+
+def _report(
+    bench: Workbench,
+    recipe: Recipe,
+    task: Task,
+    trainer: Trainer,
+    weights: dict[str, Tensor],
+    about: dict[str, Any],
+    name: str,
+    plan: str,
+) -> None:
+    """Look at the model on the validation split, and write what there is to say of it."""
+    bench.progress(1.0, "writing the report")
+    model = build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
+    model.load_state_dict(weights)
+    found = task.study(look(task, model, recipe.config.seed))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    told = report.card(about, name, parameters, _trained(build_model(recipe, task)), plan)
+    (bench.out / report.CARD).write_text(json.dumps(told, indent=1, sort_keys=True))
+    (bench.out / report.DATA).write_text(report.as_json(told, trainer.curve, found))
+    (bench.out / report.PAGE).write_text(report.as_page(told, trainer.curve, found), encoding="utf-8")
+
+
+def _trained(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str, float]) -> dict[str, Any]:

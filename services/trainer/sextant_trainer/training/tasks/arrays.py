@@ -24,6 +24,8 @@ class Split:
 
     features: NDArray[Any]
     labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    """The numbers of the rows in the source."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,6 +44,19 @@ class Dataset:
     splits: dict[str, Split]
     columns: list[int] | None = None
     """Of a table: by column 0 for a number, else how many features its categories have."""
+    features: tuple[dict[str, Any], ...] = ()
+    """As the schema has them."""
+
+    def values(self, split: str, row: int) -> dict[str, Any]:
+        """The columns of a table's row: numbers, and for a category the one that the row has."""
+        found: dict[str, Any] = {}
+        for feature, value in zip(self.features, self.splits[split].features[row].tolist(), strict=True):
+            name, column = feature["name"], feature.get("column", feature["name"])
+            if feature.get("kind", NUMBER) != "category":
+                found[name] = value
+            elif value:
+                found[column] = name.removeprefix(f"{column}=")
+        return found
 
     def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Normalised float32 inputs (len(rows), *shape) and int64 targets (len(rows),)."""
@@ -57,7 +72,8 @@ def load(directory: Path) -> Dataset:
     splits = {name: _open(directory, about, split, shape) for name, split in about["splits"].items()}
     mean, std = _normalisation(about, shape)
     columns = _columns(about["features"]) if about["task"] == "tabular" else None
-    return Dataset(about["task"], about["target"]["classes"], shape, dtype, mean, std, splits, columns)
+    classes, features = about["target"]["classes"], tuple(about["features"])
+    return Dataset(about["task"], classes, shape, dtype, mean, std, splits, columns, features)
 
 
 def _columns(features: list[dict[str, Any]]) -> list[int]:
@@ -84,12 +100,13 @@ def _open(directory: Path, about: dict[str, Any], split: dict[str, Any], shape: 
             tables.append(pa.ipc.open_file(source).read_all())
     table = pa.concat_tables(tables).combine_chunks()
     labels = table["label"].combine_chunks().to_numpy(zero_copy_only=False)
+    ids = table["id"].combine_chunks().to_numpy(zero_copy_only=False)
     if about["task"] == "tabular":
         columns = [table[f["name"]].to_numpy().astype(np.float32) for f in about["features"]]
-        return Split(np.stack(columns, axis=1), labels)
+        return Split(np.stack(columns, axis=1), labels, ids)
     column = table["image"].combine_chunks()
     flat = (column.chunk(0) if isinstance(column, pa.ChunkedArray) else column).flatten()
-    return Split(flat.to_numpy(zero_copy_only=True).reshape(len(labels), *shape), labels)
+    return Split(flat.to_numpy(zero_copy_only=True).reshape(len(labels), *shape), labels, ids)
 
 
 def _normalisation(about: dict[str, Any], shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from torch.nn import functional
 from sextant_parallel import GlobalOrder
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.study import Seen, Study, Worst, confusion_of
 from sextant_trainer.training.tasks import calibration
 from sextant_trainer.training.tasks.arrays import load
 from sextant_trainer.training.tasks.augmentation import vary
+from sextant_trainer.training.tasks.picture import png
 from sextant_trainer.training.tasks.task import Task
 
 
@@ -52,6 +56,25 @@ class Classes(Task):
             found["temperature"], found["calibrated_loss"] = calibration.best(means[2:])
         return found
 
+    def study(self, seen: Seen) -> Study:
+        """The confusion matrix, and the rows with the largest loss."""
+        losses = functional.cross_entropy(seen.outputs, seen.targets, reduction="none")
+        said = seen.outputs.argmax(1)
+        worst = [
+            replace(
+                self.shown(row),
+                loss=loss,
+                said=self.classes[int(said[place])],
+                truth=self.classes[int(seen.targets[place])],
+            )
+            for place, row, loss in seen.worst(losses)
+        ]
+        return Study(len(seen.rows), self.rows("val"), self.classes, confusion_of(seen, self.outputs), worst)
+
+    @abstractmethod
+    def shown(self, row: int) -> Worst:
+        """A row of the validation split as people can look at it."""
+
     def better(self, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
         """By accuracy, then by loss."""
         return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
@@ -80,6 +103,11 @@ class Classification(Classes):
             seed = hash((self.config.seed, step)) % 2**63
             inputs = vary(inputs, self.config.augment, seed, np.arange(rows.start, rows.stop), order.batch)
         return inputs, targets
+
+    def shown(self, row: int) -> Worst:
+        """As a picture."""
+        part = self.data.splits["val"]
+        return Worst(int(part.ids[row]), 0.0, image=png(part.features[row]))
 
     def describe(self) -> dict[str, Any]:
         """Form and type of inputs, normalisation, classes."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sextant_trainer.training.study import Seen, Study, Worst
 from sextant_trainer.training.tasks.task import Task
 
 
@@ -64,6 +65,27 @@ class Forecasting(Task):
     def metrics(self, means: list[float]) -> dict[str, float]:
         """`loss` is `mse`; both it and `mae` are of the scaled series."""
         return {"loss": means[0], "mse": means[0], "mae": means[1]}
+
+    def study(self, seen: Seen) -> Study:
+        """The error of each step, and the windows with the largest error."""
+        targets = seen.targets[:, :, : len(self.columns)]
+        errors = (seen.outputs - targets).square()
+        worst = [self._shown(seen, place, row, loss) for place, row, loss in seen.worst(errors.mean((1, 2)))]
+        return Study(len(seen.rows), self.rows("val"), worst=worst, by_step=errors.mean((0, 2)).tolist())
+
+    def _shown(self, seen: Seen, place: int, row: int, loss: float) -> Worst:
+        """The column of a window with the largest error, in its own unit."""
+        targets, outputs = seen.targets[place, :, : len(self.columns)], seen.outputs[place]
+        column = int((outputs - targets).square().mean(0).argmax())
+        before = self.batch("val", np.array([row]))[0][0, -2 * self.horizon :, column]
+        parts = {"before": (before, -len(before)), "came": (targets[:, column], 0), "forecast": (outputs[:, column], 0)}
+        scale, mean = float(self.std[column]), float(self.mean[column])
+        curves = {
+            name: [(float(first + at), value * scale + mean) for at, value in enumerate(of.tolist())]
+            for name, (of, first) in parts.items()
+        }
+        at = self.first_row("val") + row + self.input
+        return Worst(at, loss, text=self.columns[column], curves=curves)
 
     def describe(self) -> dict[str, Any]:
         """Windows and how they are scaled, by column."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sextant_shared.contracts.specs import TrainConfig
+from sextant_trainer.training.study import Worst, words
 from sextant_trainer.training.tasks.classification import Classification
 
 BINS, WIDEST = 2048, 16.0
@@ -27,6 +28,11 @@ class Tables(Classification):
     def settings(self) -> dict[str, Any]:
         """Which features are numbers and which are categories."""
         return {"columns": self.data.columns}
+
+    def shown(self, row: int) -> Worst:
+        """As the values of its columns."""
+        part = self.data.splits["val"]
+        return Worst(int(part.ids[row]), 0.0, text=words(self.data.values("val", row)))
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """With the rows of both classes by the difference of their logits, where there are two."""

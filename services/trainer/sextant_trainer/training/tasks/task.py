@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_parallel import GlobalOrder
+from sextant_trainer.training.study import Seen, Study
 
 
 class Task(ABC):
@@ -56,6 +57,10 @@ class Task(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What has to be known to use a model that was trained on this, for model.json."""
+
+    def study(self, seen: Seen) -> Study:
+        """Where a model errs that gave these outputs."""
+        return Study(len(seen.rows), self.rows("val"))
 
     def settings(self) -> dict[str, Any]:
         """Settings that the data give an architecture which has them, where the spec does not."""

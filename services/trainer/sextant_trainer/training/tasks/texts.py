@@ -15,6 +15,7 @@ from torch import Tensor
 from sextant_parallel import GlobalOrder
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.study import Worst
 from sextant_trainer.training.tasks.classification import Classes
 from sextant_trainer.training.tasks.tokenizing import Tokens, open_tokenizer, vocabulary_of
 from sextant_zoo.pretrained import Weights
@@ -47,6 +48,7 @@ class Texts(Classes):
             self.tokenizer = weights.tokenizer.read_text()
         else:
             self.tokenizer = vocabulary_of(texts["train"], settings["vocabulary"], self.padding)
+        self._ids, self._shown = tables["val"]["id"].to_numpy(), texts["val"]
         encode = open_tokenizer(self.tokenizer)
         if encode.size > settings["vocabulary"]:
             given = f"the tokenizer has {encode.size} tokens, and the model {settings['vocabulary']}"
@@ -73,6 +75,11 @@ class Texts(Classes):
         """The texts of some steps of the order together, shared out to these by their lengths."""
         whole = self._batch_at(order, step)
         return self._batch("train", whole[rows], whole)
+
+    def shown(self, row: int) -> Worst:
+        """As its text."""
+        at = int(self._sorted["val"][row])
+        return Worst(int(self._ids[at]), 0.0, text=self._shown[at])
 
     def describe(self) -> dict[str, Any]:
         """The length of inputs, and what fills up the short ones."""
