@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +17,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sextant_data_prep.cleaning import Say
-from sextant_data_prep.domain import borders, times
+from sextant_data_prep.domain import series_steps, times
 from sextant_data_prep.domain.quality import Column, Quality, histogram
+from sextant_data_prep.domain.series_steps import TIME
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.readers.batch import ROW
 from sextant_data_prep.roles import listed
+from sextant_data_prep.series_cleaning import Series, check_names, clean, one_of
 from sextant_data_prep.sinks import SplitWriter
 from sextant_data_prep.sources import Source
 from sextant_data_prep.writing import FORMAT
+from sextant_shared.contracts.cleaning import Zone
 from sextant_shared.contracts.specs import PrepareSpec, Window
 from sextant_shared.errors import InvalidInput
 
-TIME = "\0time"
 SERIES = "series"
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Rows in the order of time: microseconds, values (rows, columns), and how many values were filled by column.
-
-    `anomaly` says which rows are labelled as such, where there are labels.
-    """
-
-    times: NDArray[np.int64]
-    values: NDArray[np.float32]
-    filled: dict[str, int]
-    out_of_order: int
-    anomaly: NDArray[np.bool_] | None
 
 
 def prepare(
@@ -59,11 +46,12 @@ def prepare(
     names = _columns(spec, source, time)
     ledger = Ledger(out)
     labels = [spec.target] if spec.target else []
-    frame = _read(source, time, [*names, *labels], ledger)
+    check_names(spec.clean, names)
+    frame = _read(source, spec, [*names, *labels], ledger)
     ledger.check(spec.max_bad_share)
     say(0.5, "ordering", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
-    series = _ordered(frame, time, names, spec)
-    spans = borders.spans(len(series.times), spec.split, window)
+    series = clean(spec, frame, names, ledger)
+    spans = series.spans
     say(0.7, "writing", {})
     files, digest = _write(out, series, names)
     train = series.values[spans["train"].begin : spans["train"].end].astype(np.float64)
@@ -86,12 +74,14 @@ def prepare(
         "statistics": _statistics(train, names),
         "time": {"column": time, "out_of_order": series.out_of_order, **_rhythm(series.times)},
         "filled": series.filled,
+        **series.found,
+        "removed": dict(sorted(ledger.removed.items())),
         "quarantined": {"rows": sum(ledger.reasons.values()), "reasons": dict(sorted(ledger.reasons.items()))},
         "duplicates": 0,
     }
     (out / "dataset.json").write_text(json.dumps(described, indent=1, sort_keys=True))
     columns = [
-        Column(name, series.filled.get(name, 0) / len(frame), histogram(train[:, index]))
+        Column(name, series.filled.get(name, 0) / len(series.times), histogram(train[:, index]))
         for index, name in enumerate(names)
     ]
     return described, Quality(ledger.read, columns)
@@ -115,9 +105,10 @@ def _columns(spec: PrepareSpec, source: Source, time: str) -> list[str]:
     return list(spec.columns or others)
 
 
-def _read(source: Source, time: str, names: list[str], ledger: Ledger) -> pl.DataFrame:
+def _read(source: Source, spec: PrepareSpec, names: list[str], ledger: Ledger) -> pl.DataFrame:
     """Times in microseconds and values, without the rows that have no time."""
-    zones, parts = times.Zones(), []
+    zones, parts, time = times.Zones(), [], spec.split.time or ""
+    zone = one_of(spec.clean, Zone)
     for batch in source.read(numeric=frozenset(names)):
         ledger.bad(batch.bad)
         ledger.read += len(batch.frame) + len(batch.bad)
@@ -126,46 +117,23 @@ def _read(source: Source, time: str, names: list[str], ledger: Ledger) -> pl.Dat
         zones.add(batch.frame[time].drop_nulls())
         frame = batch.frame.select(ROW, times.microseconds(time).alias(TIME), *names)
         reasons = frame.select(pl.when(pl.col(TIME).is_null()).then(pl.lit("has no time that can be read")))
-        parts.append(ledger.screen(frame, ROW, reasons.to_series()))
+        frame = ledger.screen(frame, ROW, reasons.to_series())
+        if zone is not None:
+            frame = _moments(frame, zone, zones, ledger)
+        parts.append(frame)
     if not parts:
         raise InvalidInput("the source holds no rows", field="source", accepted="rows of times and values")
     return pl.concat(parts)
 
 
-def _ordered(frame: pl.DataFrame, time: str, names: list[str], spec: PrepareSpec) -> Series:
-    max_bad_share = spec.max_bad_share
-    for name in names:
-        wrong = frame[name].is_null() | ~frame[name].is_finite().fill_null(value=True)
-        if wrong.sum() > max_bad_share * len(frame):
-            row = frame[ROW].filter(wrong)[0]
-            missing = f"{wrong.sum()} of {len(frame)} values of {name[:80]!r} are missing or no numbers"
-            accepted = f"numbers; a share of {max_bad_share:g} (max_bad_share) is filled with the value before"
-            raise InvalidInput(f"{missing}, first in row {row}", field="columns", accepted=accepted)
-    moments = frame[TIME].to_numpy()
-    out_of_order = int(np.count_nonzero(moments[1:] < moments[:-1]))
-    frame = frame.sort(TIME, maintain_order=True)
-    moments = frame[TIME].to_numpy()
-    again = np.flatnonzero(moments[1:] == moments[:-1])
-    if again.size:
-        one, other = frame[ROW][int(again[0])], frame[ROW][int(again[0]) + 1]
-        given = f"{again.size} times of {time[:80]!r} stand twice, for example in rows {one} and {other}"
-        raise InvalidInput(given, field="split.time", accepted="each time once: a series has one row a time")
-    values = frame.select(pl.col(name).fill_nan(None) for name in names)
-    values = values.select(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in names)
-    filled = {name: count for name in names if (count := values[name].null_count())}
-    whole = values.select(pl.all().forward_fill().backward_fill())
-    labels = _labels(frame, spec.target) if spec.target else None
-    return Series(moments, whole.to_numpy().astype(np.float32), filled, out_of_order, labels)
-
-
-def _labels(frame: pl.DataFrame, target: str) -> NDArray[np.bool_]:
-    wrong = ~frame[target].is_in([0.0, 1.0]).fill_null(value=False)
-    if wrong.any():
-        row = frame[ROW].filter(wrong)[0]
-        given = f"{wrong.sum()} values of {target[:80]!r} are neither 0 nor 1, first in row {row}"
-        raise InvalidInput(given, field="target", accepted="0, and 1 for an anomaly")
-    labels: NDArray[np.bool_] = frame[target].to_numpy() == 1.0
-    return labels
+def _moments(frame: pl.DataFrame, zone: Zone, zones: times.Zones, ledger: Ledger) -> pl.DataFrame:
+    """With moments in place of what the clocks of the zone showed."""
+    if zones.zoned:
+        given = "times that have a zone or an offset need no step for it"
+        raise InvalidInput(given, field="clean", accepted="{do: zone} for times without one")
+    frame = frame.with_columns(series_steps.to_utc(zone.name))
+    reason = pl.when(pl.col(TIME).is_null()).then(pl.lit(f"has a time that {zone.name} never had"))
+    return ledger.screen(frame, ROW, frame.select(reason).to_series())
 
 
 def _write(out: Path, series: Series, names: list[str]) -> tuple[list[str], Any]:

@@ -137,7 +137,9 @@ def output_shape(about: Description) -> list[int]:
 
 
 def output_scale(about: Description) -> NDArray[np.float32]:
-    """What a difference of outputs is measured in."""
+    """What a difference of outputs is measured in: deviations of a column, of scores squared ones; logits have none."""
+    if about["task"] == "anomaly-detection":
+        return np.asarray([1.0 / about["threshold"]], np.float32)
     return np.asarray(about["preprocessing"]["std"] if about["task"] == "forecasting" else [1.0], np.float32)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sextant_shared.contracts.base import Accepted, Text
 
@@ -157,6 +158,45 @@ class Exposure(Accepted):
         return self
 
 
+class Zone(Accepted):
+    """The zone of times that have none: what its clocks showed becomes a moment."""
+
+    do: Literal["zone"]
+    name: Text = Field(description="such as Europe/Berlin")
+
+    @field_validator("name")
+    @classmethod
+    def _is_one(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"{name[:80]!r} is no time zone; accepted: names such as Europe/Berlin or UTC")
+        return name
+
+
+class Order(Accepted):
+    """A series that is not in the order of time, or has no regular steps, is refused."""
+
+    do: Literal["order"]
+    out_of_order: int = Field(0, ge=0, lt=2**40, description="rows that may stand before an earlier one")
+    irregular: float | None = Field(0.0, ge=0.0, le=1.0, description="share of steps that may be others than the usual")
+
+
+class Resample(Accepted):
+    """A series brought to one row for each length of time."""
+
+    do: Literal["resample"]
+    every: str = Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$", description="such as 15m: seconds, minutes, hours, days")
+    take: Literal["mean", "sum", "min", "max", "median", "first", "last"] = "mean"
+
+
+class Fill(Accepted):
+    """Missing values of a series are filled from those before, or between those around within a split."""
+
+    do: Literal["fill"]
+    columns: Columns | None = None
+    method: Literal["previous", "linear"] = "previous"
+    max_gap: int | None = Field(None, ge=1, lt=2**40, description="missing rows in a row that are accepted")
+
+
 Step = Annotated[
     Unicode
     | Length
@@ -170,9 +210,14 @@ Step = Annotated[
     | Outliers
     | Leakage
     | Resize
-    | Exposure,
+    | Exposure
+    | Zone
+    | Order
+    | Resample
+    | Fill,
     Field(discriminator="do"),
 ]
 TEXT_STEPS = ("unicode", "length", "script", "mask", "deduplicate")
 TABLE_STEPS = ("types", "missing", "categories", "bounds", "outliers", "deduplicate", "leakage")
 IMAGE_STEPS = ("resize", "exposure", "deduplicate")
+SERIES_STEPS = ("zone", "order", "deduplicate", "resample", "fill", "outliers")

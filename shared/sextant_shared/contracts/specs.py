@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
-from sextant_shared.contracts.cleaning import IMAGE_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
+from sextant_shared.contracts.cleaning import IMAGE_STEPS, SERIES_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
 from sextant_shared.contracts.models import Model, Scalar, ZooModel
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
@@ -109,13 +109,13 @@ class PrepareSpec(JobSpec):
     @model_validator(mode="after")
     def _has_steps_of_its_own_modality(self) -> Self:
         by_task = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS, "image-classification": IMAGE_STEPS}
-        known = by_task.get(self.task, ())
+        known = SERIES_STEPS if self.task in SERIES_TASKS else by_task[self.task]
         for step in self.clean:
             if step.do not in known:
                 accepted = ", ".join(known) or "none"
                 raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
-            if isinstance(step, Deduplicate) and step.near is not None and self.task == "tabular":
-                raise ValueError("clean: `near` is for texts and images; tables have exact duplicates alone")
+            if isinstance(step, Deduplicate) and step.near is not None and self.task in ("tabular", *SERIES_TASKS):
+                raise ValueError("clean: `near` is for texts and images; tables and series have exact duplicates alone")
         by_column = self.split.column or self.split.group or self.split.time
         if self.source.startswith("package://") and (self.clean or by_column):
             raise ValueError("clean, split.column, split.group and split.time are for uploads")
