@@ -32,6 +32,7 @@ BENCHES = {
     "tabular": "tests.bench.tabular",
     "anomaly": "tests.bench.anomaly",
     "images": "tests.bench.images",
+    "load-data": "tests.bench.load_data",
     "fuzz": "tests.bench.fuzz",
 }
 

@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sextant_trainer.training.tasks.mapped import Files, Mapped
 
 NUMBER = "number"
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One split: `features` (rows, *shape) in the stored type, without a copy, and `labels` (rows,)."""
+    """One split: `features` (rows, *shape) in the stored type, images on disk, tables in memory; `labels` (rows,)."""
 
-    features: NDArray[Any]
-    labels: NDArray[np.int64]
-    ids: NDArray[np.int64]
+    features: NDArray[Any] | Mapped
+    labels: Mapped
+    ids: Mapped
     """The numbers of the rows in the source."""
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ class Dataset:
     def values(self, split: str, row: int) -> dict[str, Any]:
         """The columns of a table's row: numbers, and for a category the one that the row has."""
         found: dict[str, Any] = {}
-        for feature, value in zip(self.features, self.splits[split].features[row].tolist(), strict=True):
+        for feature, value in zip(self.features, self.splits[split].features[np.array([row])][0].tolist(), strict=True):
             name, column = feature["name"], feature.get("column", feature["name"])
             if feature.get("kind", NUMBER) != "category":
                 found[name] = value
@@ -94,19 +95,15 @@ def _shape(about: dict[str, Any]) -> tuple[tuple[int, ...], str]:
 
 
 def _open(directory: Path, about: dict[str, Any], split: dict[str, Any], shape: tuple[int, ...]) -> Split:
-    tables = []
-    for file in split["files"]:
-        with pa.memory_map(str(directory / file)) as source:
-            tables.append(pa.ipc.open_file(source).read_all())
-    table = pa.concat_tables(tables).combine_chunks()
-    labels = table["label"].combine_chunks().to_numpy(zero_copy_only=False)
-    ids = table["id"].combine_chunks().to_numpy(zero_copy_only=False)
-    if about["task"] == "tabular":
-        columns = [table[f["name"]].to_numpy().astype(np.float32) for f in about["features"]]
-        return Split(np.stack(columns, axis=1), labels, ids)
-    column = table["image"].combine_chunks()
-    flat = (column.chunk(0) if isinstance(column, pa.ChunkedArray) else column).flatten()
-    return Split(flat.to_numpy(zero_copy_only=True).reshape(len(labels), *shape), labels, ids)
+    files = Files([directory / file for file in split["files"]])
+    labels, ids = Mapped(files, "label"), Mapped(files, "id")
+    if about["task"] != "tabular":
+        return Split(Mapped(files, "image", shape), labels, ids)
+    # A row's values lie far from each other on disk: tables are brought together in memory, 4 bytes a value.
+    table = np.empty((files.rows, len(about["features"])), np.float32)
+    for column, feature in enumerate(about["features"]):
+        table[:, column] = np.concatenate(list(Mapped(files, feature["name"]).parts()))
+    return Split(table, labels, ids)
 
 
 def _normalisation(about: dict[str, Any], shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,11 @@ class Classes(Task):
     void = -100
     classes: list[str]
 
-    def __init__(self, config: TrainConfig, classes: list[str], labels: NDArray[np.int64]) -> None:
-        """`labels` are the numbers of the training rows' classes. Raises InvalidInput for weights of other classes."""
+    def __init__(self, config: TrainConfig, classes: list[str], labels: Iterable[NDArray[np.int64]]) -> None:
+        """`labels` are the numbers of the training rows' classes, in parts.
+
+        Raises InvalidInput for weights of other classes.
+        """
         self.config, self.classes, self.outputs = config, classes, len(classes)
         self.weights = _weights(config, classes, labels)
 
@@ -85,7 +88,7 @@ class Classification(Classes):
 
     def __init__(self, directory: Path, config: TrainConfig) -> None:
         self.data = load(directory)
-        super().__init__(config, self.data.classes, self.data.splits["train"].labels)
+        super().__init__(config, self.data.classes, self.data.splits["train"].labels.parts())
         self.name, self.shape = self.data.task, self.data.shape
 
     def rows(self, split: str) -> int:
@@ -107,7 +110,8 @@ class Classification(Classes):
     def shown(self, row: int) -> Worst:
         """As a picture."""
         part = self.data.splits["val"]
-        return Worst(int(part.ids[row]), 0.0, image=png(part.features[row]))
+        one = np.array([row])
+        return Worst(int(part.ids[one][0]), 0.0, image=png(part.features[one][0]))
 
     def describe(self) -> dict[str, Any]:
         """Form and type of inputs, normalisation, classes."""
@@ -119,14 +123,14 @@ class Classification(Classes):
         }
 
 
-def _weights(config: TrainConfig, classes: list[str], labels: NDArray[np.int64]) -> Tensor | None:
+def _weights(config: TrainConfig, classes: list[str], labels: Iterable[NDArray[np.int64]]) -> Tensor | None:
     """What an error of each class counts: balanced ones are 1 on the mean over the training rows."""
     given = config.class_weights
     if given is None:
         return None
     if isinstance(given, str):
-        counts = np.bincount(labels, minlength=len(classes)).clip(min=1)
-        return torch.from_numpy(len(labels) / (len(classes) * counts))
+        counts = np.sum([np.bincount(part, minlength=len(classes)) for part in labels], axis=0)
+        return torch.from_numpy(counts.sum() / (len(classes) * counts.clip(min=1)))
     if unknown := sorted(set(given) - set(classes)):
         known = ", ".join(classes[:20])
         raise InvalidInput(f"there is no class {unknown[0][:80]!r}", field="config.class_weights", accepted=known)

@@ -32,7 +32,7 @@ class Tables(Classification):
     def shown(self, row: int) -> Worst:
         """As the values of its columns."""
         part = self.data.splits["val"]
-        return Worst(int(part.ids[row]), 0.0, text=words(self.data.values("val", row)))
+        return Worst(int(part.ids[np.array([row])][0]), 0.0, text=words(self.data.values("val", row)))
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """With the rows of both classes by the difference of their logits, where there are two."""

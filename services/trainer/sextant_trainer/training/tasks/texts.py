@@ -42,7 +42,7 @@ class Texts(Classes):
         self.padding = int(settings.get("padding") or 0)
         tables = {name: _table(directory, split["files"]) for name, split in about["splits"].items()}
         self._labels = {name: table["label"].to_numpy().astype(np.int64) for name, table in tables.items()}
-        super().__init__(config, about["target"]["classes"], self._labels["train"])
+        super().__init__(config, about["target"]["classes"], [self._labels["train"]])
         texts = {name: table["text"].to_pylist() for name, table in tables.items()}
         if weights is not None and weights.tokenizer is not None:
             self.tokenizer = weights.tokenizer.read_text()
