@@ -90,7 +90,6 @@ def _report(
     plan: str,
 ) -> None:
     """Look at the model on the validation split, and write what there is to say of it."""
-    bench.progress(1.0, "writing the report")
     model = build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
     model.load_state_dict(weights)
     found = task.study(look(task, model, recipe.config.seed))
