@@ -139,7 +139,8 @@ def _pairs(study: Study) -> str:
 
 def _worst(rows: Sequence[Worst]) -> Iterator[str]:
     if rows:
-        yield "<h2>Worst errors</h2><p>By loss; the number is that of the row in the source.</p>"
+        numbered = "The number is that of the row in the source, and of a series in the order of time."
+        yield f"<h2>Worst errors</h2><p>By loss. {numbered}</p>"
     for row in rows:
         verdict = f": {row.said}, is {row.truth}" if row.said else ""
         caption = f"row {row.row}{verdict} (loss {row.loss:.3g})"
