@@ -65,6 +65,13 @@ def test_rows_that_are_not_as_expected_score_over_one(stack: Stack, tmp_path: Pa
     card = json.loads((tmp_path / "model/card.json").read_text())
     assert card["threshold"] == steps["model"]["metrics"]["val_threshold"]
     assert "stuck.model: training report" in (tmp_path / "model/report.html").read_text()
+    # The task of a registered version is known when a job is submitted.
+    train = {"kind": "train", "data": {"dataset": "stuck.data"}}
+    assert stack.client.validate({**train, "model": {"architecture": "transformer", "num_heads": 2}}).valid
+    for model, field in (({"zoo": "bert"}, "model.zoo"), ({"architecture": "resnet"}, "model.architecture")):
+        refused = stack.client.validate({**train, "model": model})
+        assert [fault.field for fault in refused.errors] == [field]
+        assert refused.errors[0].accepted
     wave = [[math.sin(2 * math.pi * hour / 24)] for hour in range(49)]
     answer = stack.client.predict("stuck", [wave, [*wave[:-1], [1.5]]]).outputs[0]
     assert answer.shape == [2, 1]
