@@ -64,7 +64,7 @@ def test_rows_that_are_not_as_expected_score_over_one(stack: Stack, tmp_path: Pa
     stack.client.pull("stuck.model", tmp_path / "model")
     card = json.loads((tmp_path / "model/card.json").read_text())
     assert card["threshold"] == steps["model"]["metrics"]["val_threshold"]
-    assert "stuck.model: training report" in (tmp_path / "model/report.html").read_text()
+    assert "dlinear on stuck.data@1: training report" in (tmp_path / "model/report.html").read_text()
     # The task of a registered version is known when a job is submitted.
     train = {"kind": "train", "data": {"dataset": "stuck.data"}}
     assert stack.client.validate({**train, "model": {"architecture": "transformer", "num_heads": 2}}).valid

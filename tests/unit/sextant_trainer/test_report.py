@@ -41,7 +41,7 @@ WORST_ROWS = [
     Worst(18, 2.5, text="load", curves={"came": [(0.0, 1.0), (1.0, 2.0)], "forecast": [(0.0, 1.5), (1.0, 1.0)]}),
 ]
 STUDY = Study(10, 12, ["cat", "dog"], [[3, 2], [1, 4]], WORST_ROWS, [0.5, 0.75])
-CARD = report.card(ABOUT, "pets", 12_345, 345, "data 2")
+CARD = report.card(ABOUT, 12_345, 345, "data 2")
 
 
 class Page(HTMLParser):
@@ -66,7 +66,12 @@ def test_the_page_says_what_the_model_is_and_how_it_came_to_be() -> None:
     page = Page(report.as_page(CARD, CURVE, STUDY))
     said = " ".join(page.words)
     for text in (
-        *("pets: training report", "resnet18", "12,345, of which 345 were trained", "pets@3, digest abcdef0123456789"),
+        *(
+            "resnet18 on pets@3: training report",
+            "resnet18",
+            "12,345, of which 345 were trained",
+            "pets@3, digest abcdef0123456789",
+        ),
         *("package://weights", "data 2", "1.25", "0.9123", "learning_rate", "torch", torch.__version__),
         *("10 of 12 rows", "row 17: dog, is cat (loss 3.25)", "row 18 (loss 2.5)"),
     ):
@@ -87,7 +92,7 @@ def test_the_page_asks_nothing_of_any_server() -> None:
 
 def test_names_and_texts_cannot_become_markup() -> None:
     nasty = "<script>alert(1)</script>"
-    about = {**CARD, "name": nasty, "dataset": {**CARD["dataset"], "name": nasty}, "plan": nasty}
+    about = {**CARD, "dataset": {**CARD["dataset"], "name": nasty}, "plan": nasty}
     worst = [Worst(1, 1.0, said=nasty, truth=nasty, text=nasty, image=f'"{nasty}')]
     for classes in (2, 40):
         names = [f"{nasty}{number}" for number in range(classes)]

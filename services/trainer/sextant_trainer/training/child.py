@@ -65,7 +65,7 @@ def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weig
     spec = TrainSpec.model_validate(bench.order.spec, strict=False)
     name = spec.register_as or bench.order.name
     plan = trainer.planned.report(trainer.step_s)
-    _report(bench, recipe, task, trainer, weights, about, name, str(plan["describe"]))
+    _report(bench, recipe, task, trainer, weights, about, str(plan["describe"]))
     files = [
         "model.json",
         "model.safetensors",
@@ -86,7 +86,6 @@ def _report(
     trainer: Trainer,
     weights: dict[str, Tensor],
     about: dict[str, Any],
-    name: str,
     plan: str,
 ) -> None:
     """Look at the model on the validation split, and write what there is to say of it."""
@@ -95,7 +94,7 @@ def _report(
     found = task.study(look(task, model, recipe.config.seed))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = parameters if recipe.adapt == "all" else _trained(build_model(recipe, task))
-    told = report.card(about, name, parameters, trained, plan)
+    told = report.card(about, parameters, trained, plan)
     (bench.out / report.CARD).write_text(json.dumps(told, indent=1, sort_keys=True))
     (bench.out / report.DATA).write_text(report.as_json(told, trainer.curve, found))
     (bench.out / report.PAGE).write_text(report.as_page(told, trainer.curve, found), encoding="utf-8")

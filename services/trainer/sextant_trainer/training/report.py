@@ -26,13 +26,12 @@ STYLE = (
 Row = Mapping[str, float]
 
 
-def card(about: Mapping[str, Any], name: str, parameters: int, trained: int, plan: str) -> dict[str, Any]:
+def card(about: Mapping[str, Any], parameters: int, trained: int, plan: str) -> dict[str, Any]:
     """What a user of the model has to know, from `about`, which is its model.json.
 
     `parameters` are all that it has, and `trained` those that training changed.
     """
     return {
-        "name": name,
         "task": about["task"],
         "architecture": about["architecture"],
         "parameters": {"all": parameters, "trained": trained},
@@ -65,7 +64,9 @@ def as_json(about: Mapping[str, Any], curve: Sequence[Row], study: Study) -> str
 
 def as_page(about: Mapping[str, Any], curve: Sequence[Row], study: Study) -> str:
     """The report as HTML."""
-    title = f"{about['name']}: training report"
+    data = about["dataset"]
+    # Not the model's own name: the same run under another one makes the same files.
+    title = f"{about['architecture']['zoo']} on {data['name']}@{data['version']}: training report"
     parts = [f"<h1>{escape(title)}</h1>", *_card(about), *_curves(curve), *_errors(study), *_worst(study.worst)]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
