@@ -13,7 +13,9 @@ SextantError
 │   └── StaleFence             another attempt owns the job now; stop at once
 └── TransientError             the same call may succeed later
     ├── Unavailable            a server or endpoint cannot be reached
+    ├── TooSlow                a request's body did not arrive in time
     ├── RateLimited
+    │   └── QuotaExceeded      a tenant has as much as it may have
     └── WorkInterrupted        the work's process died; the job goes on elsewhere
 
 Only the API maps these to HTTP (RFC 9457 problem details).
@@ -82,6 +84,18 @@ class Unavailable(TransientError):
 
 class RateLimited(TransientError):
     """Too many requests; try again later."""
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooSlow(TransientError):
+    """The request's body took too long to arrive."""
+
+
+class QuotaExceeded(RateLimited):
+    """A tenant has as much as it may have; try again when some of it is gone."""
 
 
 class WorkInterrupted(TransientError):

@@ -6,10 +6,11 @@ import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from sextant_shared.errors import Forbidden, Unauthenticated
@@ -25,9 +26,14 @@ SCOPES = (
     "infer",
     "nodes:read",
     "audit:read",
+    "tenants",
     "admin",
 )
+OPERATOR = "default"
+"""The tenant whose keys with the scope `tenants` may act for others; those of another tenant never can."""
 CACHE_S = 5.0
+USED_EVERY_S = 60.0
+"""How old `last_used_at` may be before it is written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,15 @@ class Identity:
         """Raise Forbidden unless the key has `scope`, or `admin`."""
         if scope not in self.scopes and "admin" not in self.scopes:
             raise Forbidden(f"this needs the scope {scope!r}; the key {self.name!r} has {sorted(self.scopes)}")
+
+    def acting_for(self, tenant: str) -> Identity:
+        """The caller as one of `tenant`. Raises Forbidden unless that is its own, or it may act for others."""
+        if tenant == self.tenant:
+            return self
+        self.require("tenants")
+        if self.tenant != OPERATOR:
+            raise Forbidden("only keys of the platform's operator act for other tenants")
+        return replace(self, tenant=tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,14 @@ def find_key(conn: Connection, prefix: str) -> StoredKey | None:
         return None
     identity = Identity(str(row.id), row.name, row.tenant, frozenset(row.scopes))
     return StoredKey(identity, row.secret_hash, row.expires_at)
+
+
+def mark_used(conn: Connection, key_id: str) -> None:
+    """Remember that a key was used just now, to a minute."""
+    now = func.clock_timestamp()
+    old = t.api_keys.c.last_used_at < now - func.make_interval(0, 0, 0, 0, 0, 0, USED_EVERY_S)
+    stale = or_(t.api_keys.c.last_used_at.is_(None), old)
+    conn.execute(update(t.api_keys).where(t.api_keys.c.id == UUID(key_id), stale).values(last_used_at=now))
 
 
 class KeyCache:

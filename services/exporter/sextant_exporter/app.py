@@ -35,7 +35,9 @@ def _worker() -> int:
 
     def service_of(job: Job) -> dict[str, str]:
         # Only an evaluation talks to anyone; an export gets no address and no key.
-        return {"url": settings.inference_url, "key": settings.service_key} if job.kind == "evaluate" else {}
+        if job.kind != "evaluate":
+            return {}
+        return {"url": settings.inference_url, "key": settings.service_key, "tenant": job.tenant}
 
     run_worker(
         settings,

@@ -32,7 +32,7 @@ def evaluate(bench: Workbench) -> Result:
     about = json.loads((directory / "dataset.json").read_text())
     endpoint = str(bench.order.inputs["endpoint"])
     service = bench.order.service
-    headers = {"Authorization": f"Bearer {service['key']}"}
+    headers = {"Authorization": f"Bearer {service['key']}", "Sextant-Tenant": service["tenant"]}
     with httpx.Client(base_url=service["url"], headers=headers, timeout=30) as client:
         score_split = BY_TASK.get(about["task"], _classes)
         figures, latency, rows = score_split(bench, client, endpoint, directory, spec.split)

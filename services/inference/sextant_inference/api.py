@@ -26,15 +26,16 @@ STATUS: dict[type[e.SextantError], int] = {
     e.RateLimited: 429,
     e.Unavailable: 503,
 }
-Authorise = Callable[[Request], Awaitable[None]]
+Authorise = Callable[[Request], Awaitable[str]]
+"""Raises unless the request may pass; the tenant whose endpoints it may ask for."""
 
 
 def create(models: Models, authorise: Authorise, metrics: InferenceMetrics, max_body_bytes: int) -> FastAPI:
     """The application. Only health is open to all."""
     app = FastAPI(title="Sextant inference", openapi_url=None)
     _health(app)
-    _metadata(app, models, Depends(authorise))
-    _infer(app, models, metrics, Depends(authorise), max_body_bytes)
+    _metadata(app, models, authorise)
+    _infer(app, models, metrics, authorise, max_body_bytes)
     app.add_exception_handler(e.SextantError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -51,15 +52,17 @@ def _health(app: FastAPI) -> None:
         return {"ready": True}
 
 
-def _metadata(app: FastAPI, models: Models, allowed: Any) -> None:
-    @app.get("/v2", dependencies=[allowed])
+def _metadata(app: FastAPI, models: Models, authorise: Authorise) -> None:
+    tenant_of = Depends(authorise)
+
+    @app.get("/v2", dependencies=[tenant_of])
     async def server() -> dict[str, Any]:
         return {"name": "sextant", "version": installed("sextant-platform"), "extensions": ["binary_tensor_data"]}
 
-    @app.get("/v2/models/{name}", dependencies=[allowed])
-    @app.get("/v2/models/{name}/versions/{version}", dependencies=[allowed])
-    async def model(name: str, version: str | None = None) -> dict[str, Any]:
-        served = models.get(name, version)
+    @app.get("/v2/models/{name}")
+    @app.get("/v2/models/{name}/versions/{version}")
+    async def model(name: str, version: str | None = None, tenant: str = tenant_of) -> dict[str, Any]:
+        served = models.get(tenant, name, version)
         return {
             "name": name,
             "versions": [str(served.wanted.version)],
@@ -69,18 +72,20 @@ def _metadata(app: FastAPI, models: Models, allowed: Any) -> None:
             "parameters": {"classes": served.session.about.get("classes", [])},
         }
 
-    @app.get("/v2/models/{name}/ready", dependencies=[allowed])
-    @app.get("/v2/models/{name}/versions/{version}/ready", dependencies=[allowed])
-    async def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
-        models.get(name, version)
+    @app.get("/v2/models/{name}/ready")
+    @app.get("/v2/models/{name}/versions/{version}/ready")
+    async def model_ready(name: str, version: str | None = None, tenant: str = tenant_of) -> dict[str, Any]:
+        models.get(tenant, name, version)
         return {"name": name, "ready": True}
 
 
-def _infer(app: FastAPI, models: Models, metrics: InferenceMetrics, allowed: Any, max_body_bytes: int) -> None:
-    @app.post("/v2/models/{name}/infer", dependencies=[allowed])
-    @app.post("/v2/models/{name}/versions/{version}/infer", dependencies=[allowed])
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        served = models.get(name, version)
+def _infer(app: FastAPI, models: Models, metrics: InferenceMetrics, authorise: Authorise, max_body_bytes: int) -> None:
+    tenant_of = Depends(authorise)
+
+    @app.post("/v2/models/{name}/infer")
+    @app.post("/v2/models/{name}/versions/{version}/infer")
+    async def infer(request: Request, name: str, version: str | None = None, tenant: str = tenant_of) -> Response:
+        served = models.get(tenant, name, version)
         body = await _body(request, max_body_bytes)
         try:
             asked = protocol.read(body, request.headers.get("inference-header-content-length"), served.session)

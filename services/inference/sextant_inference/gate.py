@@ -1,4 +1,4 @@
-"""Who may call: API keys with the scope `infer`."""
+"""Who may call, and whose endpoints: API keys with the scope `infer`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sextant_shared.errors import Unauthenticated, Unavailable
 from sextant_shared.security import KeyCache, Secret, find_key
 
+TENANT = "sextant-tenant"
+"""The header by which evaluation, which has one key for all tenants, says whose job it does."""
+
 
 class Gate:
     """Checks the key of each request."""
@@ -17,8 +20,11 @@ class Gate:
         self._engine = engine
         self._keys = KeyCache()
 
-    async def check(self, request: Request) -> None:
-        """Raise Unauthenticated or Forbidden unless the request may pass, Unavailable where nobody can tell."""
+    async def check(self, request: Request) -> str:
+        """The tenant whose endpoints are asked for: the key's, or the one that `Sextant-Tenant` names.
+
+        Raises Unauthenticated or Forbidden unless the request may pass, Unavailable where nobody can tell.
+        """
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             raise Unauthenticated()
@@ -33,4 +39,6 @@ class Gate:
             if key is None:
                 raise Unauthenticated()
             self._keys.put(secret.prefix, key)
-        key.check(secret).require("infer")
+        identity = key.check(secret)
+        identity.require("infer")
+        return identity.acting_for(request.headers.get(TENANT, identity.tenant)).tenant

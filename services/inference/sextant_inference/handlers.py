@@ -68,9 +68,9 @@ class Reconciler:
         serving = self.models.generations()
         for endpoint in endpoints:
             if endpoint.model_id is None:
-                self.models.unload(endpoint.name)
+                self.models.unload(endpoint.tenant, endpoint.name)
                 await self.transact(lambda conn, e=endpoint: store.observed(conn, e, "DELETED", None, self.worker))  # type: ignore[misc]
-            elif serving.get(endpoint.name) != endpoint.generation:
+            elif serving.get((endpoint.tenant, endpoint.name)) != endpoint.generation:
                 await self._load(endpoint)
 
     async def _load(self, endpoint: Row[*tuple[Any, ...]]) -> str | None:
@@ -91,6 +91,7 @@ class Reconciler:
     def _wanted(self, endpoint: Row[*tuple[Any, ...]]) -> Wanted:
         directory: Path = self.artefacts.fetch(prefix_of(endpoint.model_job_id, endpoint.fence), files_of(endpoint))
         return Wanted(
+            tenant=endpoint.tenant,
             endpoint=endpoint.name,
             generation=endpoint.generation,
             version=endpoint.version,
@@ -112,7 +113,7 @@ class Reconciler:
         name = job.spec["endpoint"]
         endpoint = next(e for e in await self.transact(store.all_desired) if e.name == name and e.tenant == job.tenant)
         error = None
-        if self.models.generations().get(name) != endpoint.generation:
+        if self.models.generations().get((job.tenant, name)) != endpoint.generation:
             error = await self._load(endpoint)
         try:
             await self.transact(lambda conn: self._end(conn, job, model, error))

@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from sextant_scheduler.settings import BackupSettings, MigrateSettings, NotarySettings, SchedulerSettings
@@ -72,7 +73,7 @@ def run_api() -> None:
         async with _context(settings) as made:
             yield made
 
-    app = application.create(connect, registry, settings.max_body_bytes)
+    app = application.create(connect, registry, settings)
     config = uvicorn.Config(
         app,
         host=settings.bind,
@@ -99,6 +100,7 @@ async def _context(settings: SchedulerSettings) -> AsyncIterator[Context]:
 
     from sextant_scheduler.api.context import Context
     from sextant_scheduler.api.fanout import Fanout
+    from sextant_scheduler.api.quotas import Quotas, Rates
     from sextant_scheduler.api.submissions import IN_FLIGHT, Submissions
     from sextant_shared.artefacts import Artefacts
     from sextant_shared.bus import Bus
@@ -110,6 +112,11 @@ async def _context(settings: SchedulerSettings) -> AsyncIterator[Context]:
     fanout = Fanout()
     await fanout.start(bus)
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+
+    async def read(query: Callable[[Connection], int]) -> int:
+        async with engine.connect() as conn:
+            return await conn.run_sync(query)
+
     async with httpx.AsyncClient(base_url=settings.inference_url, timeout=60, limits=limits) as inference:
         yield Context(
             engine=engine,
@@ -119,6 +126,8 @@ async def _context(settings: SchedulerSettings) -> AsyncIterator[Context]:
             fanout=fanout,
             inference=inference,
             settings=settings,
+            rates=Rates(settings.key_rate),
+            quotas=Quotas(settings, read),
         )
     await bus.close()
     await submitting.dispose()
@@ -198,7 +207,7 @@ def migrate() -> None:
     with engine.begin() as conn:
         for name, key, scopes in (
             ("admin", settings.admin_key, ["admin"]),
-            ("service", settings.service_key, ["infer"]),
+            ("service", settings.service_key, ["infer", "tenants"]),
         ):
             if key:
                 store_key(conn, Secret.parse(key), tenant="default", name=name, scopes=scopes)

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from pydantic import Field
+
 from sextant_shared.contracts.base import Received
 
 T = TypeVar("T")
@@ -176,6 +178,8 @@ class KeyView(Received):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    last_used_at: datetime | None = Field(None, description="to a minute")
+    tenant: str = "default"
     secret: str | None = None
 
 

@@ -274,6 +274,7 @@ api_keys = Table(
     Column("created_at", Time, nullable=False, server_default=NOW),
     Column("expires_at", Time),
     Column("revoked_at", Time),
+    Column("last_used_at", Time),
     UniqueConstraint("prefix"),
 )
 

@@ -37,15 +37,16 @@ def _application(directory: Path) -> FastAPI:
     metrics = InferenceMetrics(CollectorRegistry())
     models = Models(1, metrics)
 
-    async def authorise(request: Request) -> None:
+    async def authorise(request: Request) -> str:
         if request.headers.get("authorization") != "Bearer key":
             raise Unauthenticated()
+        return request.headers["sextant-tenant"]
 
     app = api.create(models, authorise, metrics, 1 << 20)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await models.load(Wanted("tables", 1, 1, directory, 32, 0.0))
+        await models.load(Wanted("default", "tables", 1, 1, directory, 32, 0.0))
         yield
 
     app.router.lifespan_context = lifespan
@@ -64,7 +65,7 @@ def service(exported: Any) -> Iterator[dict[str, str]]:
         assert time.monotonic() < deadline, "the inference service did not start"
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield {"url": f"http://127.0.0.1:{port}", "key": "key"}
+    yield {"url": f"http://127.0.0.1:{port}", "key": "key", "tenant": "default"}
     server.should_exit = True
     thread.join(5)
 
@@ -147,7 +148,7 @@ def test_an_endpoint_that_is_not_there_fails_the_job_by_name(
 
 
 def test_a_service_that_does_not_answer_may_be_asked_again(data: dict[str, Any], make_bench: Any) -> None:
-    nobody = {"url": "http://127.0.0.1:1", "key": "key"}
+    nobody = {"url": "http://127.0.0.1:1", "key": "key", "tenant": "default"}
     with pytest.raises(Unavailable, match="cannot be reached"):
         evaluating.evaluate(bench_of(make_bench, data, nobody, "tables"))
 

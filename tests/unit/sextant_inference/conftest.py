@@ -60,4 +60,4 @@ def models(metrics: InferenceMetrics) -> Models:
 
 def wanted(directory: Path, generation: int = 1, max_batch_size: int = 8) -> Wanted:
     """The endpoint `net`, served from `directory`."""
-    return Wanted("net", generation, generation, directory, max_batch_size, 0.0)
+    return Wanted("default", "net", generation, generation, directory, max_batch_size, 0.0)

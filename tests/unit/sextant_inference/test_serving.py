@@ -99,7 +99,7 @@ def test_a_new_version_takes_over_without_dropping_a_request(models: Models, mak
 
     async def ask_on(until: Callable[[], bool], answers: list[float]) -> None:
         while not until():
-            served = models.get("net")
+            served = models.get("default", "net")
             answers.append(float((await models.infer(served, {"x": ROW}))[0][0, 1]))
             await asyncio.sleep(0)
 
@@ -126,15 +126,15 @@ def test_what_was_asked_before_an_unload_is_answered(models: Models, make_model:
 
     async def run() -> list[Any]:
         await models.load(wanted(directory))
-        served = models.get("net")
+        served = models.get("default", "net")
         asked = [asyncio.create_task(models.infer(served, {"x": ROW})) for _ in range(20)]
         await asyncio.sleep(0)
-        models.unload("net")
+        models.unload("default", "net")
         return list(await asyncio.gather(*asked))
 
     assert all(answer[0][0].tolist() == [3.0, 3.0] for answer in asyncio.run(run()))
     with pytest.raises(NotFound):
-        models.get("net")
+        models.get("default", "net")
 
 
 def test_a_version_that_cannot_be_served_leaves_the_one_that_is(models: Models, make_model: MakeModel) -> None:
@@ -146,6 +146,6 @@ def test_a_version_that_cannot_be_served_leaves_the_one_that_is(models: Models, 
             await models.load(wanted(bad, 2))
 
     asyncio.run(run())
-    assert models.generations() == {"net": 1}
+    assert models.generations() == {("default", "net"): 1}
     with pytest.raises(NotFound, match="version '2'"):
-        models.get("net", "2")
+        models.get("default", "net", "2")

@@ -13,17 +13,26 @@ from sextant_inference.runtime.batcher import Batcher, Tensors
 from sextant_inference.runtime.session import Session
 from sextant_shared.errors import NotFound
 
+Key = tuple[str, str]
+"""Tenant and endpoint: two tenants may give theirs the same name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A model version to serve under an endpoint's name."""
 
+    tenant: str
     endpoint: str
     generation: int
     version: int
     directory: Path
     max_batch_size: int
     max_wait_ms: float
+
+    @property
+    def key(self) -> Key:
+        """What it is found by."""
+        return self.tenant, self.endpoint
 
 
 @dataclass(slots=True)
@@ -36,26 +45,26 @@ class Served:
 
 
 class Models:
-    """Served models by endpoint name. All changes come from one task."""
+    """Served models by tenant and endpoint. All changes come from one task."""
 
     def __init__(self, threads: int, metrics: InferenceMetrics) -> None:
         self._threads = threads
         self._metrics = metrics
-        self._served: dict[str, Served] = {}
+        self._served: dict[Key, Served] = {}
         # One batch at a time a model keeps latency predictable; several models share these threads.
         self._executor = ThreadPoolExecutor(max(2, threads), thread_name_prefix="infer")
         self._draining: set[asyncio.Task[None]] = set()
 
-    def get(self, name: str, version: str | None = None) -> Served:
-        """The model behind an endpoint. Raises NotFound."""
-        served = self._served.get(name)
+    def get(self, tenant: str, name: str, version: str | None = None) -> Served:
+        """The model behind a tenant's endpoint. Raises NotFound."""
+        served = self._served.get((tenant, name))
         if served is None or (version is not None and version != str(served.wanted.version)):
             raise NotFound(f"no model {name!r}" + (f" version {version!r}" if version else "") + " is served")
         return served
 
-    def generations(self) -> dict[str, int]:
-        """What is served, by endpoint."""
-        return {name: served.wanted.generation for name, served in self._served.items()}
+    def generations(self) -> dict[Key, int]:
+        """What is served, by tenant and endpoint."""
+        return {key: served.wanted.generation for key, served in self._served.items()}
 
     async def load(self, wanted: Wanted) -> None:
         """Load, warm, then swap in one step. Raises InvalidInput, and leaves what is served as it is."""
@@ -67,14 +76,14 @@ class Models:
             max_wait_s=wanted.max_wait_ms / 1000.0,
             observe=self._metrics.observer(wanted.endpoint),
         )
-        old = self._served.get(wanted.endpoint)
-        self._served[wanted.endpoint] = Served(wanted, session, batcher)
+        old = self._served.get(wanted.key)
+        self._served[wanted.key] = Served(wanted, session, batcher)
         if old:
             self._drain(old)
 
-    def unload(self, name: str) -> None:
+    def unload(self, tenant: str, name: str) -> None:
         """Serve it no more; what was asked before is still answered."""
-        if old := self._served.pop(name, None):
+        if old := self._served.pop((tenant, name), None):
             self._drain(old)
 
     async def infer(self, served: Served, tensors: Tensors) -> list[Any]:

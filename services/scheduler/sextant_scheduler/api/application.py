@@ -17,6 +17,7 @@ from sextant_scheduler.api.description import describe
 from sextant_scheduler.api.limits import Limits
 from sextant_scheduler.api.problems import install
 from sextant_scheduler.metrics import ApiMetrics
+from sextant_scheduler.settings import SchedulerSettings
 
 OPEN_ROUTES = frozenset(
     {"/v1/health/live", "/v1/health/ready", "/v1/version", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
@@ -24,7 +25,9 @@ OPEN_ROUTES = frozenset(
 
 
 def create(
-    connect: Callable[[], AbstractAsyncContextManager[Context]], registry: CollectorRegistry, max_body_bytes: int
+    connect: Callable[[], AbstractAsyncContextManager[Context]],
+    registry: CollectorRegistry,
+    settings: SchedulerSettings,
 ) -> FastAPI:
     """The application; `connect` makes its context when it starts, and takes it down."""
 
@@ -42,7 +45,13 @@ def create(
     app.add_api_route("/v1/version", show_version, tags=["health"])
     install(app)
     app.openapi = describe(app, OPEN_ROUTES)  # type: ignore[method-assign] # as its manual says
-    app.add_middleware(Limits, max_body_bytes=max_body_bytes, metrics=ApiMetrics(registry))
+    app.add_middleware(
+        Limits,
+        max_body_bytes=settings.max_body_bytes,
+        max_in_flight=settings.max_in_flight,
+        max_transfers=settings.max_transfers,
+        metrics=ApiMetrics(registry),
+    )
     return app
 
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, Field
 
-from sextant_scheduler.api.context import Administers, Context, Here, ReadsAudit
+from sextant_scheduler.api.context import Administers, Context, Guarded, Here, ReadsAudit
 from sextant_scheduler.api.idempotency import once
 from sextant_scheduler.api.jobs import Limit
 from sextant_scheduler.store import log, reads, sealing
@@ -21,7 +21,7 @@ from sextant_shared.contracts.base import Accepted
 from sextant_shared.contracts.views import AuditView, CheckpointsView, ExpiredView, Page
 from sextant_shared.errors import InvalidInput
 
-router = APIRouter(prefix="/v1/audit", tags=["audit"])
+router = APIRouter(route_class=Guarded, prefix="/v1/audit", tags=["audit"])
 SEQ_DIGITS = 9
 CHECKPOINTS = 1000
 CHUNK_LINES = 500

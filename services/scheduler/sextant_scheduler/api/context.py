@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import httpx
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sextant_scheduler.api.fanout import Fanout
+from sextant_scheduler.api.quotas import Quotas, Rates
 from sextant_scheduler.api.submissions import Submissions
 from sextant_scheduler.settings import SchedulerSettings
 from sextant_shared.artefacts import Artefacts
 from sextant_shared.bus import Bus
 from sextant_shared.errors import Unauthenticated
-from sextant_shared.security import Identity, KeyCache, Secret, find_key
+from sextant_shared.security import SCOPES, Identity, KeyCache, Secret, find_key, mark_used
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ class Context:
     fanout: Fanout
     inference: httpx.AsyncClient
     settings: SchedulerSettings
+    rates: Rates
+    quotas: Quotas
     keys: KeyCache = field(default_factory=KeyCache)
     rng: Random = field(default_factory=Random)
 
@@ -50,18 +54,25 @@ class Context:
         return result
 
     async def identify(self, request: Request) -> Identity:
-        """Who calls. Raises Unauthenticated."""
+        """Who calls. Raises Unauthenticated, and RateLimited where the key calls too often."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             raise Unauthenticated()
         secret = Secret.parse(token.strip())
         key = self.keys.get(secret.prefix)
-        if key is None:
-            key = await self.read(lambda conn: find_key(conn, secret.prefix))
+        identity = key.check(secret) if key else await self._look_up(secret)
+        self.rates.take(identity.key_id)
+        return identity
+
+    async def _look_up(self, secret: Secret) -> Identity:
+        async with self.engine.begin() as conn:
+            key = await conn.run_sync(find_key, secret.prefix)
             if key is None:
                 raise Unauthenticated()
-            self.keys.put(secret.prefix, key)
-        return key.check(secret)
+            identity = key.check(secret)
+            await conn.run_sync(mark_used, identity.key_id)
+        self.keys.put(secret.prefix, key)
+        return identity
 
 
 def context(request: Request) -> Context:
@@ -69,24 +80,56 @@ def context(request: Request) -> Context:
     return cast(Context, request.app.state.context)
 
 
-def needs(scope: str) -> Callable[[Request], Awaitable[Identity]]:
-    """A dependency that lets only keys with `scope` pass. Every route has one, or is named as open to all."""
-
-    async def check(request: Request) -> Identity:
-        identity = await context(request).identify(request)
-        identity.require(scope)
-        return identity
-
-    return check
+async def here(request: Request) -> Context:
+    """The same as a dependency: asynchronous, so that it takes no thread."""
+    return context(request)
 
 
-Here = Annotated[Context, Depends(context)]
-ReadsJobs = Annotated[Identity, Depends(needs("jobs:read"))]
-WritesJobs = Annotated[Identity, Depends(needs("jobs:write"))]
-ReadsData = Annotated[Identity, Depends(needs("data:read"))]
-WritesData = Annotated[Identity, Depends(needs("data:write"))]
-ReadsModels = Annotated[Identity, Depends(needs("models:read"))]
-Infers = Annotated[Identity, Depends(needs("infer"))]
-ReadsNodes = Annotated[Identity, Depends(needs("nodes:read"))]
-ReadsAudit = Annotated[Identity, Depends(needs("audit:read"))]
-Administers = Annotated[Identity, Depends(needs("admin"))]
+class Needs:
+    """A dependency that gives the caller to a route, and declares the scope that the route takes."""
+
+    def __init__(self, scope: str) -> None:
+        if scope not in SCOPES:
+            raise ValueError(f"{scope!r} is no scope")
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Identity:
+        """The caller, whom `Guarded` has let pass."""
+        return cast(Identity, request.state.identity)
+
+
+class Guarded(APIRoute):
+    """A route that lets a request pass when its key has the route's scope, before anything of it is read.
+
+    One that declares none cannot be made.
+    """
+
+    scope: str
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's own, behind the check."""
+        declared = {each.call.scope for each in self.dependant.dependencies if isinstance(each.call, Needs)}
+        if len(declared) != 1:
+            raise TypeError(f"{self.path} declares {len(declared)} scopes; a route takes exactly one")
+        self.scope = declared.pop()
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            identity = await context(request).identify(request)
+            identity.require(self.scope)
+            request.state.identity = identity
+            return await handle(request)
+
+        return guarded
+
+
+Here = Annotated[Context, Depends(here)]
+ReadsJobs = Annotated[Identity, Depends(Needs("jobs:read"))]
+WritesJobs = Annotated[Identity, Depends(Needs("jobs:write"))]
+ReadsData = Annotated[Identity, Depends(Needs("data:read"))]
+WritesData = Annotated[Identity, Depends(Needs("data:write"))]
+ReadsModels = Annotated[Identity, Depends(Needs("models:read"))]
+Infers = Annotated[Identity, Depends(Needs("infer"))]
+ReadsNodes = Annotated[Identity, Depends(Needs("nodes:read"))]
+ReadsAudit = Annotated[Identity, Depends(Needs("audit:read"))]
+Administers = Annotated[Identity, Depends(Needs("admin"))]

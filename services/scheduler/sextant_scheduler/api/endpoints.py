@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from fastapi import APIRouter, Request, Response
 
-from sextant_scheduler.api.context import Here, Infers, ReadsModels, WritesJobs
+from sextant_scheduler.api.context import Guarded, Here, Infers, ReadsModels, WritesJobs
 from sextant_scheduler.api.idempotency import once
 from sextant_scheduler.handlers import endpoints
 from sextant_scheduler.store import reads
@@ -16,7 +16,7 @@ from sextant_shared.contracts.base import Name
 from sextant_shared.contracts.views import EndpointView, Page
 from sextant_shared.errors import NotFound, Unavailable
 
-router = APIRouter(tags=["endpoints"])
+router = APIRouter(route_class=Guarded, tags=["endpoints"])
 PASSED_ON = ("authorization", "content-type", "inference-header-content-length", "accept")
 PASSED_BACK = ("content-type", "inference-header-content-length", "retry-after")
 PROTOCOL_PATH = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*|")

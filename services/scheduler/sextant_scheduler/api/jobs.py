@@ -11,7 +11,8 @@ from pydantic.config import JsonDict
 from pydantic_core import from_json
 from sqlalchemy import Connection
 
-from sextant_scheduler.api.context import Context, Here, ReadsAudit, ReadsJobs, WritesJobs, context
+from sextant_scheduler.api import quotas
+from sextant_scheduler.api.context import Context, Guarded, Here, ReadsAudit, ReadsJobs, WritesJobs
 from sextant_scheduler.api.idempotency import key_of, once
 from sextant_scheduler.api.problems import findings_of
 from sextant_scheduler.handlers import commands
@@ -36,7 +37,7 @@ from sextant_shared.lifecycle.machine import Cancel, Event, Pause, Resume
 from sextant_shared.lifecycle.states import State
 from sextant_shared.security import Identity
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(route_class=Guarded, prefix="/v1/jobs", tags=["jobs"])
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[UUID | None, Query(description="the `next` of the page before")]
 Filter = Annotated[Text | None, Query(description="only those with this name")]
@@ -59,11 +60,8 @@ class BatchBody(Accepted):
 
 
 @router.post("", status_code=202, response_model=SubmittedView, openapi_extra=SPEC_BODY)
-async def submit(request: Request) -> Response:
+async def submit(request: Request, here: Here, who: WritesJobs) -> Response:
     """Accept a job. With an Idempotency-Key, the same request again gives the same job (200)."""
-    here = context(request)
-    who = await here.identify(request)
-    who.require("jobs:write")
     key = key_of(request) or f"auto/{uuid4()}"
     spec = SPEC.validate_json(await request.body())
     view, created = await accept(here, who, spec, key)
@@ -76,6 +74,7 @@ async def accept(here: Context, who: Identity, spec: JobSpec, key: str) -> tuple
     inputs: dict[str, Any] = {}
     if needs_look_up(spec):
         inputs = await here.read(lambda conn: look_up_inputs(conn, spec, who.tenant))
+    await here.quotas.admit(who.tenant, quotas.size(spec))
     job = new_job(spec, tenant=who.tenant, actor=who.actor, key=key, inputs=inputs)
     done = await here.submissions.submit(job)
     if not done.same_body:
@@ -100,6 +99,7 @@ async def submit_batch(
             first = findings_of(error.errors())[0]
             raise InvalidInput(first.message, field=f"jobs.{index}.{first.field}", accepted=first.accepted) from None
     raw = await request.body()
+    await here.quotas.admit(who.tenant, sum(quotas.size(spec) for spec in specs))
 
     def accept_all(conn: Connection) -> dict[str, Any]:
         made = submit_all(conn, specs, tenant=who.tenant, actor=who.actor)
@@ -223,6 +223,7 @@ async def resume(job_id: UUID, request: Request, here: Here, who: WritesJobs) ->
 @router.post("/{job_id}/retry", status_code=202)
 async def retry(job_id: UUID, request: Request, here: Here, who: WritesJobs) -> JobView:
     """Queue a quarantined job again, or run the spec of a failed or cancelled one as a new job."""
+    await here.quotas.admit(who.tenant, 1)
     answer = await here.write(
         lambda conn: once(
             conn,

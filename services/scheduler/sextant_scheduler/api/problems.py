@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -29,20 +30,20 @@ STATUS: dict[type[e.SextantError], int] = {
     e.Unauthenticated: 401,
     e.Forbidden: 403,
     e.PayloadTooLarge: 413,
+    e.TooSlow: 408,
     e.RateLimited: 429,
     e.Unavailable: 503,
 }
-RETRY_AFTER_S = "1"
 MEDIA_TYPE = "application/problem+json"
 GIVEN_MAX = 80
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def answer(problem: Problem) -> Response:
-    """The response for a problem."""
+def answer(problem: Problem, retry_after_s: int = 1) -> Response:
+    """The response for a problem; one that may pass says after how many seconds to try again."""
     headers = {}
     if problem.status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER_S
+        headers["Retry-After"] = str(retry_after_s)
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
@@ -53,6 +54,11 @@ def problem_of(error: e.SextantError) -> Problem:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     findings = [Finding(field=error.field, message=error.message, accepted=error.accepted)] if error.field else []
     return Problem(title=HTTPStatus(status).phrase, status=status, detail=error.message, errors=findings)
+
+
+def answer_to(error: e.SextantError) -> Response:
+    """The response for an error of ours."""
+    return answer(problem_of(error), error.retry_after_s if isinstance(error, e.RateLimited) else 1)
 
 
 def invalid(findings: list[Finding]) -> Problem:
@@ -133,7 +139,7 @@ def install(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, e.SextantError)  # noqa: S101 - registered for this class alone
-        return answer(problem_of(error))
+        return answer_to(error)
 
     async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101 - likewise
@@ -153,7 +159,8 @@ def install(app: FastAPI) -> None:
 
     async def store(request: Request, error: Exception) -> Response:
         log.warning("api.store_failed", error=str(error)[:500])
-        away = isinstance(error, OperationalError)
+        # A pool without a free connection is a store that is too busy.
+        away = isinstance(error, OperationalError | PoolTimeout)
         detail = "the metadata store is not reachable at present" if away else "the metadata store refused the request"
         status = 503 if away else 500
         return answer(Problem(title=HTTPStatus(status).phrase, status=status, detail=detail))

@@ -11,14 +11,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from sextant_scheduler.api.context import Context, Here, ReadsJobs
+from sextant_scheduler.api.context import Context, Guarded, Here, ReadsJobs
 from sextant_scheduler.api.fanout import Message
 from sextant_scheduler.store import reads
 from sextant_shared.contracts.messages import live_subject
 from sextant_shared.contracts.views import JobView
 from sextant_shared.lifecycle.states import State
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(route_class=Guarded, prefix="/v1/jobs", tags=["jobs"])
 
 # Seconds between looks into the store, in case a message about the end was lost.
 LOOK_EVERY_S = 2.0
@@ -29,6 +29,7 @@ HISTORY = 200
 async def stream(job_id: UUID, here: Here, who: ReadsJobs) -> StreamingResponse:
     """Server-sent events: `state`, `progress`, `log`, and `end` when the job has ended."""
     family = await here.read(lambda conn: reads.family(conn, who.tenant, job_id))
+    here.quotas.check_stream(who.tenant)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(here, who.tenant, family), media_type="text/event-stream", headers=headers)
 
@@ -56,7 +57,7 @@ async def _log_of(here: Context, job: JobView) -> str:
 async def _events(here: Context, tenant: str, family: list[JobView]) -> AsyncIterator[str]:
     root = family[0]
     wanted = {job.id for job in family}
-    with here.fanout.listen(root.root_id) as queue:
+    with here.quotas.stream(tenant), here.fanout.listen(root.root_id) as queue:
         # Read again now that the listener is in place: nothing falls between the snapshot and the first message.
         family = await here.read(lambda conn: reads.family(conn, tenant, root.id))
         for job in family:

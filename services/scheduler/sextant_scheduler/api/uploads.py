@@ -10,21 +10,21 @@ from uuid import UUID
 import anyio.to_thread
 from fastapi import APIRouter, Header, Request
 from pydantic import Field
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
-from sextant_scheduler.api.context import Context, Here, WritesData
+from sextant_scheduler.api.context import Context, Guarded, Here, WritesData
 from sextant_scheduler.api.idempotency import once
 from sextant_scheduler.store import reads
 from sextant_shared.artefacts import MAX_PATH, hash_file, safe_path
 from sextant_shared.contracts.base import Accepted, Text
 from sextant_shared.contracts.views import UploadView
-from sextant_shared.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
+from sextant_shared.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge, QuotaExceeded
 from sextant_shared.ids import new_id
 from sextant_shared.security import Identity
 from sextant_shared.store import audit
 from sextant_shared.store import tables as t
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(route_class=Guarded, prefix="/v1/uploads", tags=["uploads"])
 MAX_PIECE = 8 * 2**20
 MAX_UPLOAD = 2**40
 PIECE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
@@ -46,9 +46,16 @@ class NewUpload(Accepted):
 async def create(body: NewUpload, request: Request, here: Here, who: WritesData) -> UploadView:
     """Announce a file."""
     safe_path(body.path)
-    raw = await request.body()
+    raw, most = await request.body(), here.settings.max_open_uploads
+
+    def announce(conn: Connection) -> UploadView:
+        mine = (t.uploads.c.tenant == who.tenant, ~t.uploads.c.completed)
+        if conn.execute(select(func.count()).select_from(t.uploads).where(*mine)).scalar_one() >= most:
+            raise QuotaExceeded(f"the tenant has {most} uploads that are not complete; complete some of them")
+        return _insert(conn, who, body)
+
     answer = await here.write(
-        lambda conn: once(conn, request, who.tenant, raw, lambda c: _insert(c, who, body).model_dump(mode="json"))
+        lambda conn: once(conn, request, who.tenant, raw, lambda c: announce(c).model_dump(mode="json"))
     )
     return UploadView.model_validate(answer)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import StreamingResponse
 
-from sextant_scheduler.api.context import Context, Here, ReadsData, ReadsModels
+from sextant_scheduler.api.context import Context, Guarded, Here, ReadsData, ReadsModels
 from sextant_scheduler.api.jobs import Cursor, Filter, Limit
 from sextant_scheduler.store import reads
 from sextant_shared.artefacts import File
@@ -20,7 +20,7 @@ from sextant_shared.store import tables as t
 from sextant_shared.store import versions
 from sextant_shared.store.versions import VersionType
 
-router = APIRouter(prefix="/v1", tags=["datasets and models"])
+router = APIRouter(route_class=Guarded, prefix="/v1", tags=["datasets and models"])
 PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?"
 Reference = Annotated[str, Path(description="NAME or NAME@VERSION", json_schema_extra={"pattern": f"^{PATTERN}$"})]
 REFERENCE = re.compile(PATTERN)

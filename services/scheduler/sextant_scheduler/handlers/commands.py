@@ -71,7 +71,11 @@ def why(conn: Connection, who: Identity, job_id: UUID, node_timeout_s: float) ->
         running=reads.running_of_kind(conn, job.kind) if waiting else [],
         nodes=control.live_nodes(conn, node_timeout_s) if job.kind == "train" else [],
     )
-    return WhyView(id=job_id, state=job.state, reasons=explain(situation))
+    reasons = explain(situation)
+    # Those of other tenants count, and are not named.
+    own = reads.owned(conn, who.tenant, {each for reason in reasons for each in reason.jobs})
+    shown = [reason.model_copy(update={"jobs": [each for each in reason.jobs if each in own]}) for reason in reasons]
+    return WhyView(id=job_id, state=job.state, reasons=shown)
 
 
 def _unmet(parent: JobView, step: str | None) -> list[tuple[str, UUID, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -191,6 +192,12 @@ SITUATION_AHEAD = text(
 def ahead_of(conn: Connection, job_id: UUID) -> list[UUID]:
     """Queued jobs of the same kind that go first: a higher priority, or the same and older."""
     return list(conn.execute(SITUATION_AHEAD, {"id": job_id}).scalars())
+
+
+def owned(conn: Connection, tenant: str, ids: Collection[UUID]) -> set[UUID]:
+    """Those of the jobs that are the tenant's."""
+    query = select(t.jobs.c.id).where(t.jobs.c.id.in_(ids), t.jobs.c.tenant == tenant)
+    return set(conn.execute(query).scalars()) if ids else set()
 
 
 def running_of_kind(conn: Connection, kind: str) -> list[UUID]:
