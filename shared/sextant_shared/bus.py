@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import nats
@@ -72,6 +73,7 @@ class Bus:
             ping_interval=30,
             error_cb=once,
             allow_reconnect=True,
+            inbox_prefix=f"_INBOX.{urlsplit(url).username or 'any'}".encode(),
         )
         return cls(client)
 

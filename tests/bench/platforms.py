@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine
 
 from sextant import Client
 from sextant.stack import control, processes
+from sextant.stack.accounts import Accounts
 from sextant.stack.home import Home
 from sextant.stack.processes import Options
 from sextant.stack.servers import ServerUrls, free_port
@@ -92,8 +93,9 @@ def parts(*names: str) -> Iterator[Platform]:
 
         try:
             run(supervisor.start(processes.servers(home, credentials, nats_port, {}), TIMEOUT_S))
-            run(supervisor.run_once(processes.migration(base, credentials), TIMEOUT_S))
-            wanted = [spec for spec in processes.services(base, chosen) if spec.name in names]
+            accounts = Accounts(home, credentials, nats_port)
+            run(supervisor.run_once(processes.migration(base, credentials, accounts), TIMEOUT_S))
+            wanted = [spec for spec in processes.services(base, chosen, accounts) if spec.name in names]
             run(supervisor.start(wanted, TIMEOUT_S))
             url = f"http://127.0.0.1:{chosen.port}"
             yield Platform(home, url, credentials.admin_key, urls, supervisor.pids())

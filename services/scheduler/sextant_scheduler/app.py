@@ -195,15 +195,17 @@ def run_notary() -> None:
 
 
 def migrate() -> None:
-    """Bring the database to the newest version, and insert the first keys."""
-    from sextant_migrations import chain
+    """Bring the database to the newest version, make the services' roles, and insert the first keys."""
+    from sextant_migrations import chain, roles
     from sextant_shared.security import Secret, store_key
     from sextant_shared.store.engine import connect
 
     settings = MigrateSettings.read(os.environ)
+    passwords = roles.parse(settings.roles)
     engine = connect(settings.database_url)
     with engine.begin() as conn:
         chain.upgrade(conn)
+        roles.apply(conn, passwords)
     with engine.begin() as conn:
         for name, key, scopes in (
             ("admin", settings.admin_key, ["admin"]),

@@ -70,7 +70,7 @@ class ControlLoop:
                 swept, repaired = (now if sweep else swept), (now if repair or sweep else repaired)
                 self._last_round = time.monotonic()
             except (SQLAlchemyError, OSError) as error:
-                log.warning("control.store_unavailable", error=type(error).__name__)
+                log.warning("control.store_unavailable", error=type(error).__name__, reason=_reason(error))
                 await asyncio.sleep(0.5)
             await self._sleep(REPAIR_EVERY_S)
 
@@ -129,3 +129,8 @@ class ControlLoop:
             return
         await self._control.transact(lambda conn: store.record_node(conn, alive))
         self._wake.set()
+
+
+def _reason(error: Exception) -> str:
+    # A right that is missing is told by the database's own words; the statement would be long.
+    return str(getattr(error, "orig", error)).partition("\n")[0][:200]

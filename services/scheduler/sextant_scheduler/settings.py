@@ -54,3 +54,4 @@ class MigrateSettings(DatabaseSettings):
 
     admin_key: str = ""
     service_key: str = ""
+    roles: str = Field("", repr=False, description="SERVICE:PASSWORD ...: the services' roles in the database")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sextant.errors import BadInput, ClientError
 from sextant.stack import given, processes
+from sextant.stack.accounts import Accounts
 from sextant.stack.home import Home, write_private
 from sextant.stack.processes import Options
 from sextant.stack.servers import free_port
@@ -194,9 +195,10 @@ async def _start(supervisor: Supervisor, home: Home, options: Options, say: Say)
     supervisor.url = f"http://127.0.0.1:{options.port}"
     began = time.monotonic()
     await supervisor.start(processes.servers(home, credentials, nats_port, urls), SERVERS_TIMEOUT_S)
-    await supervisor.run_once(processes.migration(base, credentials), SERVERS_TIMEOUT_S)
+    accounts = Accounts(home, credentials, nats_port, urls)
+    await supervisor.run_once(processes.migration(base, credentials, accounts), SERVERS_TIMEOUT_S)
     write_private(home.client_file, json.dumps({"url": supervisor.url, "key": credentials.admin_key}))
-    await supervisor.start(processes.services(base, options), READY_TIMEOUT_S)
+    await supervisor.start(processes.services(base, options, accounts), READY_TIMEOUT_S)
     say("sextant", f"ready in {time.monotonic() - began:.1f} s at {supervisor.url} (state in {home.path})")
 
 

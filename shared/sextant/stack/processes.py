@@ -7,9 +7,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sextant.stack.accounts import Accounts
 from sextant.stack.home import Credentials, Home
 from sextant.stack.servers import Nats, Postgres, ServerUrls, Valkey
 
+HAVE_SERVICE_KEY = ("exporter",)
 METRICS_PORTS_FROM = 1000
 """The metrics ports follow the API's port at this distance."""
 
@@ -104,18 +106,20 @@ PASSED_ON = ("SEXTANT_ARTEFACTS_URL", "SEXTANT_LEASE_S", "SEXTANT_LOG_FORMAT", "
 """What the caller's environment may change of the services."""
 
 
-def migration(base: Mapping[str, str], credentials: Credentials) -> ProcessSpec:
-    """The process that runs once, before the services: migrations and the first keys."""
-    keys = {"SEXTANT_ADMIN_KEY": credentials.admin_key}
+def migration(base: Mapping[str, str], credentials: Credentials, accounts: Accounts | None = None) -> ProcessSpec:
+    """The process that runs once, before the services: migrations, the services' roles, and the first keys."""
+    keys = {"SEXTANT_ADMIN_KEY": credentials.admin_key, **(accounts.roles() if accounts else {})}
     return ProcessSpec("migrate", [sys.executable, "-m", "sextant_scheduler", "migrate"], {**base, **keys})
 
 
-def services(base: Mapping[str, str], options: Options) -> list[ProcessSpec]:
-    """The services, each with a metrics port of its own."""
+def services(base: Mapping[str, str], options: Options, accounts: Accounts | None = None) -> list[ProcessSpec]:
+    """The services, each with a metrics port and an account of its own."""
     specs = []
     for index, (name, module) in enumerate(SERVICES):
         port = options.port + METRICS_PORTS_FROM + index
-        extra = {"SEXTANT_METRICS_PORT": str(port)}
+        extra = {"SEXTANT_METRICS_PORT": str(port), **(accounts.urls(name) if accounts else {})}
+        if name not in HAVE_SERVICE_KEY:
+            extra["SEXTANT_SERVICE_KEY"] = ""
         specs.append(ProcessSpec(name, [sys.executable, "-m", *module], {**base, **extra}, metrics_port=port))
     return specs
 

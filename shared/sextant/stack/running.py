@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sextant.stack import processes
+from sextant.stack.accounts import Accounts
 from sextant.stack.home import Home
 from sextant.stack.servers import ServerUrls, free_port
 from sextant.stack.supervisor import Say, Supervisor
@@ -25,6 +26,7 @@ class RunningServers:
     home: Home
     urls: ServerUrls
     pids: dict[str, int]
+    accounts: Accounts
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def running_servers(directory: Path, say: Say = lambda name, line: None) -> Iter
     try:
         run(supervisor.start(processes.servers(home, credentials, nats_port, {}), TIMEOUT_S))
         urls = processes.urls(home, credentials, nats_port, {})
-        yield RunningServers(home, urls, supervisor.pids())
+        yield RunningServers(home, urls, supervisor.pids(), Accounts(home, credentials, nats_port))
     finally:
         run(supervisor.stop())
         loop.call_soon_threadsafe(loop.stop)

@@ -14,7 +14,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sextant.errors import BadInput
+from sextant.stack.accounts import passwords
 from sextant.stack.home import Credentials, Home, write_private
+from sextant_shared.contracts.rights import nats_users, redis_users
 
 USER = "sextant"
 POSTGRES_SETTINGS = {
@@ -150,6 +152,7 @@ class Valkey:
     def __init__(self, home: Home, credentials: Credentials) -> None:
         self._home = home
         self._password = credentials.valkey
+        self._services = passwords(credentials)
 
     @property
     def url(self) -> str:
@@ -175,6 +178,7 @@ class Valkey:
             f"unixsocket {self.socket}",
             "unixsocketperm 700",
             f"requirepass {self._password}",
+            *redis_users(self._services),
             f"dir {data}",
             "appendonly yes",
             "appendfsync everysec",
@@ -191,6 +195,7 @@ class Nats:
     def __init__(self, home: Home, credentials: Credentials, port: int) -> None:
         self._home = home
         self._password = credentials.nats
+        self._services = passwords(credentials)
         self.port = port
 
     @property
@@ -212,7 +217,10 @@ class Nats:
         lines = [
             f"listen: 127.0.0.1:{self.port}",
             "server_name: sextant",
-            f'authorization: {{ user: {USER}, password: "{self._password}" }}',
+            "authorization: { users: [",
+            f'  {{ user: {USER}, password: "{self._password}" }}',
+            *(f"  {line}" for line in nats_users(self._services)),
+            "] }",
             "jetstream: {",
             f'  store_dir: "{self._home.path / "nats"}"',
             "  sync_interval: always",

@@ -13,6 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from sextant_shared.contracts.messages import JobEvent
+from sextant_shared.contracts.rights import WISHES
 from sextant_shared.execution.attempt import Attempt
 from sextant_shared.execution.hold import Hold
 from sextant_shared.execution.workshop import Workshop
@@ -23,7 +24,6 @@ from sextant_shared.lifecycle.place import Place
 
 log = structlog.get_logger(__name__)
 
-WISHES = ("jobs.*.cancelling.v1", "jobs.*.pausing.v1")
 """What makes an attempt ask the store at once what its owner wants: a short run would be over by the next heartbeat."""
 
 
