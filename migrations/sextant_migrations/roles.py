@@ -74,6 +74,9 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
 APPENDS = ("scheduler-api", "inference")
 """Those that change what is no job, and say so to the audit log."""
 
+FIELD = "SEXTANT_ROLES"
+LEAST = 16
+"""Characters of a password: what was left at a default, or made up in haste, is shorter."""
 PLAIN = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
 
@@ -81,12 +84,11 @@ def parse(text: str) -> dict[str, str]:
     """The passwords by service, from "SERVICE:PASSWORD SERVICE:PASSWORD ...". Raises InvalidInput."""
     found = dict(word.partition(":")[::2] for word in text.split())
     for service, password in found.items():
-        if service not in GRANTS or not password:
-            raise InvalidInput(
-                f"SEXTANT_ROLES: {service[:80]!r} is no service with a password",
-                field="SEXTANT_ROLES",
-                accepted=f"SERVICE:PASSWORD with SERVICE of {', '.join(GRANTS)}",
-            )
+        if service not in GRANTS:
+            services = ", ".join(GRANTS)
+            raise InvalidInput(f"SEXTANT_ROLES: {service[:80]!r} is no service; they are {services}", field=FIELD)
+        if len(password) < LEAST:
+            raise InvalidInput(f"SEXTANT_ROLES: the password of {service} has under {LEAST} characters", field=FIELD)
     return found
 
 

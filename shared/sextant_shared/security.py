@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from sextant_shared.errors import Forbidden, Unauthenticated
+from sextant_shared.errors import Forbidden, InvalidInput, Unauthenticated
 from sextant_shared.ids import new_id
 from sextant_shared.store import tables as t
 
@@ -31,6 +31,8 @@ SCOPES = (
 )
 OPERATOR = "default"
 """The tenant whose keys with the scope `tenants` may act for others; those of another tenant never can."""
+LEAST = 32
+"""Characters of a secret that somebody else has made."""
 CACHE_S = 5.0
 USED_EVERY_S = 60.0
 """How old `last_used_at` may be before it is written again."""
@@ -85,6 +87,19 @@ class Secret:
         if kind != "sx" or not prefix or not secret or len(text) > 200 or not text.isascii():
             raise Unauthenticated()
         return cls(prefix, secret)
+
+    @classmethod
+    def chosen(cls, text: str) -> Secret:
+        """One that an operator has set. Raises InvalidInput where it is none, or too short to be random."""
+        try:
+            secret = cls.parse(text)
+        except Unauthenticated:
+            secret = None
+        if secret is None or len(secret.secret) < LEAST or len(set(secret.secret)) < LEAST // 2:
+            raise InvalidInput(
+                f"SEXTANT_ADMIN_KEY and SEXTANT_SERVICE_KEY are sx_PREFIX_SECRET with {LEAST} random characters or more"
+            )
+        return secret
 
     @property
     def hash(self) -> bytes:

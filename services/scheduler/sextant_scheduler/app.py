@@ -212,7 +212,8 @@ def migrate() -> None:
             ("service", settings.service_key, ["infer", "tenants"]),
         ):
             if key:
-                store_key(conn, Secret.parse(key), tenant="default", name=name, scopes=scopes)
+                # Checked before anything starts: no key that was left at a default is let in.
+                store_key(conn, Secret.chosen(key), tenant="default", name=name, scopes=scopes)
     engine.dispose()
 
 

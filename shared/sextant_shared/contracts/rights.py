@@ -33,6 +33,7 @@ SERVICES: Mapping[str, Rights] = {
             WAKE,
             # Logs so far: the kept messages of a live subject, through a consumer of its own.
             f"{STREAM_API}.NAMES",
+            f"{CONSUMER_API}.CREATE.LIVE",
             *(f"{CONSUMER_API}.{call}.LIVE.>" for call in ("CREATE", "INFO", "DELETE")),
             "$JS.FC.LIVE.>",
         ),

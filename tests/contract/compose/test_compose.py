@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sextant_shared.contracts.rights import SERVICES, account, nats_users, redis_users
+
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "compose"
 METRIC = re.compile(r'(?:Gauge|Counter|Histogram)\(\s*"(sextant_[a-z_]+)"')
@@ -52,6 +54,38 @@ def test_every_secret_is_made_by_the_script_and_has_no_default(tmp_path: Path) -
     assert not re.search(r"\$\{SEXTANT_\w*(PASSWORD|KEY)\w*:-", text)
     assert file.stat().st_mode & 0o777 == 0o600
     assert len({made[name] for name in needed}) == len(needed)
+
+
+def variables(form: str) -> dict[str, str]:
+    """Each service's password as a variable, in the form that a file has it in."""
+    return {service: form.format(f"SEXTANT_{service.upper().replace('-', '_')}_PASSWORD") for service in SERVICES}
+
+
+def test_each_service_has_an_account_of_its_own_on_each_server(services: dict[str, Any]) -> None:
+    for service, rights in SERVICES.items():
+        told = services[service]["environment"]
+        secret = f"{account(service)}:{variables('${{{}:?run compose/secrets first}}')[service]}"
+        assert told["SEXTANT_DATABASE_URL"] == f"postgresql+psycopg://{secret}@postgres:5432/sextant"
+        assert told["SEXTANT_NATS_URL"] == f"nats://{secret}@nats:4222"
+        assert told["SEXTANT_REDIS_URL"] == (f"redis://{secret}@redis:6379/0" if rights.queues else "")
+        owners = {"SEXTANT_POSTGRES_PASSWORD", "SEXTANT_REDIS_PASSWORD", "SEXTANT_ADMIN_KEY", "SEXTANT_ROLES"}
+        assert not [name for name in owners if name in str(told)]
+        others = {other for other in SERVICES if other != service}
+        assert not [other for other in others if variables("{}")[other] in str(told)]
+
+
+def test_the_brokers_accounts_have_the_rights_that_the_contract_names(services: dict[str, Any]) -> None:
+    lines = [line.strip() for line in (COMPOSE / "nats.conf").read_text().splitlines()]
+    assert [line for line in lines if line.startswith("{ user")] == nats_users(variables("${}"))
+    lines = [line.strip() for line in services["redis"]["command"][-1].splitlines()]
+    assert [line for line in lines if line.startswith("user ")] == redis_users(variables("$${}"))
+
+
+def test_the_roles_of_the_database_are_made_before_any_service_starts(services: dict[str, Any]) -> None:
+    made = services["migrate"]["environment"]["SEXTANT_ROLES"].replace(":?run compose/secrets first", "")
+    assert made.split() == [f"{service}:{secret}" for service, secret in variables("${{{}}}").items()]
+    for service in SERVICES:
+        assert services[service]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
 def test_secrets_that_exist_are_left_alone(tmp_path: Path) -> None:
