@@ -228,9 +228,15 @@ class AsyncClient:
         """The API keys, without their secrets."""
         return self._pages(requests.keys())
 
-    async def create_key(self, name: str, scopes: Iterable[str], expires_in_days: int | None = None) -> KeyView:
-        """Make an API key; only this answer holds its secret."""
-        return await self._call(requests.create_key(name, scopes, expires_in_days))
+    async def create_key(
+        self, name: str, scopes: Iterable[str], expires_in_days: int | None = None, tenant: str | None = None
+    ) -> KeyView:
+        """Make an API key; only this answer holds its secret. For another `tenant`: the operator's keys alone."""
+        return await self._call(requests.create_key(name, scopes, expires_in_days, tenant))
+
+    async def rotate_key(self, key: JobLike, overlap_s: int = 0) -> KeyView:
+        """A new API key in the place of one, which works for `overlap_s` more; only this answer holds its secret."""
+        return await self._call(requests.rotate_key(key, overlap_s))
 
     async def revoke_key(self, key: JobLike) -> KeyView:
         """Revoke an API key, by its id."""

@@ -230,9 +230,15 @@ class Client:
         """The API keys, without their secrets."""
         return self._pages(requests.keys())
 
-    def create_key(self, name: str, scopes: Iterable[str], expires_in_days: int | None = None) -> KeyView:
-        """Make an API key; only this answer holds its secret."""
-        return self._call(requests.create_key(name, scopes, expires_in_days))
+    def create_key(
+        self, name: str, scopes: Iterable[str], expires_in_days: int | None = None, tenant: str | None = None
+    ) -> KeyView:
+        """Make an API key; only this answer holds its secret. For another `tenant`: the operator's keys alone."""
+        return self._call(requests.create_key(name, scopes, expires_in_days, tenant))
+
+    def rotate_key(self, key: JobLike, overlap_s: int = 0) -> KeyView:
+        """A new API key in the place of one, which works for `overlap_s` more; only this answer holds its secret."""
+        return self._call(requests.rotate_key(key, overlap_s))
 
     def revoke_key(self, key: JobLike) -> KeyView:
         """Revoke an API key, by its id."""

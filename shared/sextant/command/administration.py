@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sextant.command.session import Json, Session, clean, session
+
+if TYPE_CHECKING:
+    from sextant_shared.contracts.views import KeyView
 
 
 def nodes(ctx: typer.Context, as_json: Json = False) -> None:
@@ -28,14 +31,29 @@ def keys_create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[list[str], typer.Option("--scope", help="What it may do, e.g. jobs:read; give it once for each.")],
     expires_in_days: Annotated[int | None, typer.Option(min=1, max=3650, help="Never otherwise.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose it is, where it is not for your own tenant.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make an API key. Its secret is shown this once."""
     with session(ctx, as_json) as this:
-        key = this.client.create_key(name, scope, expires_in_days)
-        this.document(key)
-        this.note(f"key {key.name} ({key.id}); keep the secret, it is not shown again:")
-        this.say(key.secret or "")
+        _show_secret(this, this.client.create_key(name, scope, expires_in_days, tenant))
+
+
+def keys_rotate(
+    ctx: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")],
+    overlap_hours: Annotated[float, typer.Option(min=0, max=720, help="How long the old one works on.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Make a new API key in the place of one. Its secret is shown this once."""
+    with session(ctx, as_json) as this:
+        _show_secret(this, this.client.rotate_key(key_id, round(overlap_hours * 3600)))
+
+
+def _show_secret(this: Session, key: KeyView) -> None:
+    this.document(key)
+    this.note(f"key {key.name} ({key.id}); keep the secret, it is not shown again:")
+    this.say(key.secret or "")
 
 
 def keys_list(ctx: typer.Context, as_json: Json = False) -> None:
@@ -45,9 +63,9 @@ def keys_list(ctx: typer.Context, as_json: Json = False) -> None:
     with session(ctx, as_json) as this:
         items = list(this.client.keys())
         this.document(items)
-        shown = tables.table("id", "name", "prefix", "scopes", "created", "expires", "revoked")
+        shown = tables.table("id", "name", "prefix", "scopes", "created", "expires", "revoked", "last used")
         for key in items:
-            times = (tables.when(key.created_at), tables.when(key.expires_at), tables.when(key.revoked_at))
+            times = map(tables.when, (key.created_at, key.expires_at, key.revoked_at, key.last_used_at))
             shown.add_row(str(key.id), key.name, key.prefix, " ".join(key.scopes), *times)
         this.show(shown)
 

@@ -294,6 +294,12 @@ def _add_rest(app: FastAPI, world: World) -> None:
         body = await request.json()
         return {**body, "id": str(uuid4()), "prefix": "abc", "created_at": NOW, "secret": "sx_abc_s3cret"}
 
+    @app.post("/v1/keys/{key_id}/rotate", status_code=201)
+    async def rotate(key_id: str, request: Request) -> Any:
+        overlap_s = (await request.json())["overlap_s"]
+        secret = f"sx_new_{overlap_s}"
+        return {"id": str(uuid4()), "name": "ci", "scopes": [], "prefix": "new", "created_at": NOW, "secret": secret}
+
     @app.get("/v1/nodes")
     async def nodes() -> Any:
         return problem(403, "Forbidden", "This API key lacks the scope for this.")

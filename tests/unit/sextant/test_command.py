@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from typer.main import get_command
@@ -189,6 +190,8 @@ def test_predict_from_file_and_standard_input(served: Any, tmp_path: Path) -> No
 def test_a_new_keys_secret_is_alone_on_standard_output(served: Any) -> None:
     result = run("keys", "create", "ci", "--scope", "jobs:read")
     assert result.stdout == "sx_abc_s3cret\n"
+    result = run("keys", "rotate", str(uuid4()), "--overlap-hours", "0.5")
+    assert result.stdout == "sx_new_1800\n"
 
 
 def test_version_names_both_sides(served: Any) -> None:
