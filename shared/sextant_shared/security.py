@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from sextant_shared.errors import Forbidden, InvalidInput, Unauthenticated
@@ -34,8 +34,9 @@ OPERATOR = "default"
 LEAST = 32
 """Characters of a secret that somebody else has made."""
 CACHE_S = 5.0
+REMEMBERED = 10_000
 USED_EVERY_S = 60.0
-"""How old `last_used_at` may be before it is written again."""
+"""How old `last_used_at` may be before a process writes it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,8 @@ def find_key(conn: Connection, prefix: str) -> StoredKey | None:
 
 
 def mark_used(conn: Connection, key_id: str) -> None:
-    """Remember that a key was used just now, to a minute."""
-    now = func.clock_timestamp()
-    old = t.api_keys.c.last_used_at < now - func.make_interval(0, 0, 0, 0, 0, 0, USED_EVERY_S)
-    stale = or_(t.api_keys.c.last_used_at.is_(None), old)
-    conn.execute(update(t.api_keys).where(t.api_keys.c.id == UUID(key_id), stale).values(last_used_at=now))
+    """Remember that a key was used just now."""
+    conn.execute(update(t.api_keys).where(t.api_keys.c.id == UUID(key_id)).values(last_used_at=func.clock_timestamp()))
 
 
 class KeyCache:
@@ -162,14 +160,25 @@ class KeyCache:
 
     def __init__(self) -> None:
         self._keys: dict[str, tuple[float, StoredKey]] = {}
+        self._told: dict[str, float] = {}
 
     def get(self, prefix: str) -> StoredKey | None:
         """The key, if it was looked up a moment ago."""
         entry = self._keys.get(prefix)
         return entry[1] if entry and entry[0] > time.monotonic() else None
 
+    def is_use_untold(self, key_id: str) -> bool:
+        """Whether the store was not told in the last minute that the key is used; it counts as told from now on."""
+        now = time.monotonic()
+        if now - self._told.get(key_id, -USED_EVERY_S) < USED_EVERY_S:
+            return False
+        if len(self._told) > REMEMBERED:
+            self._told.clear()
+        self._told[key_id] = now
+        return True
+
     def put(self, prefix: str, key: StoredKey) -> None:
         """Remember a key for CACHE_S seconds."""
-        if len(self._keys) > 10_000:
+        if len(self._keys) > REMEMBERED:
             self._keys.clear()
         self._keys[prefix] = (time.monotonic() + CACHE_S, key)

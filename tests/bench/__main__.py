@@ -12,6 +12,7 @@ BENCHES = {
     "quickstart": "tests.bench.quickstart",
     "idle": "tests.bench.idle",
     "submit": "tests.bench.submit",
+    "load": "tests.bench.load",
     "dispatch": "tests.bench.dispatch",
     "train-start": "tests.bench.train_start",
     "parallel-equal": "tests.bench.parallel_equal",

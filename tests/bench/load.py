@@ -1,64 +1,165 @@
-"""A load generator that costs little: keep-alive HTTP/1.1 on plain sockets, one request at a time a client."""
+"""Submissions that arrive whatever the answers: at 70 % of what `submit` reaches, at twice of it, and after it."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import json
+import os
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
+from uuid import uuid4
+
+import uvloop
+from sqlalchemy import create_engine, text
+
+from tests.bench import submit
+from tests.bench.open_loop import PATIENCE_S, UNANSWERED, Answer, open_loop
+from tests.bench.platforms import Platform, parts
+from tests.bench.report import Report, percentile
+
+SHARE, OVERLOAD = 0.7, 2.0
+TARGET_MS = 100.0
+CONNECTIONS = 256
+KEYS = 8
+"""So many clients, so that no key's own rate is what is measured."""
+BACK_WITHIN_S = 10.0
+LATER = (429, 503)
+ROOM = {"SEXTANT_MAX_OPEN_JOBS": "100000000"}
+"""Nothing takes the jobs: they all stay open."""
 
 
-@dataclass
-class Outcome:
-    """Latencies of the requests that were answered with the status wanted, and the others by status."""
+@dataclass(frozen=True)
+class Phase:
+    """What was sent in one phase: the prefix of its idempotency keys, and the answers by their number."""
 
-    latencies_s: list[float] = field(default_factory=list)
-    failures: dict[int, int] = field(default_factory=dict)
-    seconds: float = 0.0
+    prefix: str
+    answers: list[Answer]
 
-    @property
-    def per_second(self) -> float:
-        """Rate over all clients."""
-        return len(self.latencies_s) / self.seconds
+    def ok(self) -> list[Answer]:
+        """Those that were accepted."""
+        return [answer for answer in self.answers if answer.status == 202]
 
+    def latencies_ms(self) -> list[float]:
+        """Of what was accepted."""
+        return [1000 * answer.latency_s for answer in self.ok()]
 
-async def closed_loop(
-    url: str, make: Callable[[int], tuple[dict[str, str], bytes]], *, clients: int, seconds: float, status: int
-) -> Outcome:
-    """`clients` at once, each posting `make(number)` (headers, body) again and again for `seconds`."""
-    parts = urlsplit(url)
-    outcome = Outcome()
-    numbers = iter(range(1 << 60))
-    end = time.perf_counter() + seconds
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while time.perf_counter() < end:
-            headers, body = make(next(numbers))
-            lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
-            lines += [f"{name}: {value}" for name, value in headers.items()]
-            began = time.perf_counter()
-            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-            got = await _answer(reader)
-            if got == status:
-                outcome.latencies_s.append(time.perf_counter() - began)
-            else:
-                outcome.failures[got] = outcome.failures.get(got, 0) + 1
-        writer.close()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    outcome.seconds = time.perf_counter() - began
-    return outcome
+    def wrong(self) -> int:
+        """Answers that are neither an acceptance nor a word to come later, and requests without an answer."""
+        return sum(answer.status not in (202, *LATER) for answer in self.answers)
 
 
-async def _answer(reader: asyncio.StreamReader) -> int:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = 0
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-    await reader.readexactly(length)
-    return int(head.split(b" ", 2)[1])
+def run(report: Report) -> None:
+    """One API process and its servers on this machine, with the load generator beside them."""
+    seconds = (3.0, 10.0, 5.0) if report.quick else (5.0, 60.0, 20.0)
+    with _environment(ROOM), parts("scheduler-api") as platform:
+        rates = [submit.measure(platform, seconds[0]).per_second for _ in range(4)][1:]
+        reached = statistics.median(rates)
+        report.say(f"closed loop, 16 clients: {reached:.0f}/s")
+        send = _sender(platform)
+        steady = send(SHARE * reached, seconds[1])
+        report.say(f"at {SHARE:.0%}: p99 {percentile(steady.latencies_ms(), 0.99):.0f} ms")
+        over = send(OVERLOAD * reached, seconds[2])
+        after = send(SHARE * reached, 2 * BACK_WITHIN_S)
+        _tell(report, rates, steady, seconds[1])
+        _tell_overload(report, over, after, seconds[2])
+        _compare(report, platform, [steady, over, after])
+
+
+def _tell(report: Report, rates: list[float], steady: Phase, seconds: float) -> None:
+    latencies = steady.latencies_ms()
+    report.figure("submit_per_second", statistics.median(rates))
+    report.figure("offered_per_second", len(steady.answers) / seconds)
+    for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)):
+        report.figure(name, percentile(latencies, share))
+    report.figure("errors", len(steady.answers) - len(latencies))
+    report.sample("submit_per_second", rates)
+    report.sample("p99_ms_by_second", _by_second(steady))
+    report.note(
+        f"latency counts from when a request was due; {KEYS} keys over {CONNECTIONS} connections, open beforehand"
+    )
+    report.note("generator, API and servers share the machine; neither relay nor workers run")
+
+
+def _tell_overload(report: Report, over: Phase, after: Phase, seconds: float) -> None:
+    statuses = Counter(answer.status for answer in over.answers)
+    report.figure("overload_offered_per_second", len(over.answers) / seconds)
+    report.figure("overload_accepted_per_second", statuses[202] / seconds)
+    report.figure("overload_p99_ms", percentile(over.latencies_ms(), 0.99))
+    report.figure("overload_told_to_wait", sum(statuses[status] for status in LATER))
+    silent = [a for a in over.answers if a.status in LATER and not a.retry_after]
+    report.figure("without_retry_after", len(silent))
+    report.figure("other_answers", over.wrong() + after.wrong())
+    report.figure("back_to_normal_s", _back_to_normal(after))
+    told = ", ".join(f"{status or 'none'}: {number}" for status, number in sorted(statuses.items()))
+    report.note(f"answers under overload by status: {told}")
+    late = [1000 * (answer.sent_s - answer.due_s) for answer in over.answers if answer.status != UNANSWERED]
+    report.note(f"under overload requests went out {percentile(late, 0.99):.0f} ms late (p99)")
+
+
+def _by_second(phase: Phase) -> list[float]:
+    """The 99th percentile of what was due in each second, in ms; a second with a refusal counts as without answers."""
+    seconds: dict[int, list[float]] = {}
+    for answer in phase.answers:
+        worth = 1000 * answer.latency_s if answer.status == 202 else 1000 * PATIENCE_S
+        seconds.setdefault(int(answer.due_s), []).append(worth)
+    return [percentile(seconds[second], 0.99) for second in sorted(seconds)]
+
+
+def _back_to_normal(after: Phase) -> float:
+    """Seconds from the end of the overload after which all seconds are as they should be."""
+    bad = [second for second, p99 in enumerate(_by_second(after)) if p99 > TARGET_MS]
+    return float(bad[-1] + 1) if bad else 0.0
+
+
+def _compare(report: Report, platform: Platform, phases: list[Phase]) -> None:
+    """What the clients were told against what is in the table."""
+    engine = create_engine(platform.urls.database_url)
+    lost = kept_though_refused = 0
+    for phase in phases:
+        with engine.connect() as conn:
+            query = text("SELECT idem_key FROM jobs WHERE idem_key LIKE :prefix")
+            stored = set(conn.execute(query, {"prefix": f"{phase.prefix}-%"}).scalars())
+        by_key = {f"{phase.prefix}-{number}": answer.status for number, answer in enumerate(phase.answers)}
+        lost += sum(status == 202 and key not in stored for key, status in by_key.items())
+        kept_though_refused += sum(status in LATER and key in stored for key, status in by_key.items())
+    engine.dispose()
+    report.figure("lost", lost)
+    report.figure("kept_though_refused", kept_though_refused)
+
+
+def _sender(platform: Platform) -> Callable[[float, float], Phase]:
+    """Sends at a rate for some seconds."""
+    with platform.client() as client:
+        keys = [client.create_key(f"load-{number}", ["jobs:write"]).secret for number in range(KEYS)]
+    body = json.dumps({"kind": "probe"}).encode()
+    url = f"{platform.url}/v1/jobs"
+    heads = [
+        f"POST /v1/jobs HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nIdempotency-Key: "
+        for key in keys
+    ]
+
+    def send(per_second: float, seconds: float) -> Phase:
+        prefix = uuid4().hex
+
+        def make(number: int) -> bytes:
+            return f"{heads[number % KEYS]}{prefix}-{number}\r\n\r\n".encode() + body
+
+        stream = open_loop(url, make, per_second=per_second, seconds=seconds, connections=CONNECTIONS)
+        return Phase(prefix, uvloop.run(stream))
+
+    return send
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

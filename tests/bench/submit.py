@@ -16,7 +16,7 @@ import httpx
 from sqlalchemy import create_engine, text
 
 from tests.bench import floor, peers
-from tests.bench.load import Outcome, closed_loop
+from tests.bench.closed_loop import Outcome, closed_loop
 from tests.bench.platforms import Platform, options, parts
 from tests.bench.report import Report, percentile
 
@@ -34,7 +34,7 @@ def run(report: Report) -> None:
             floors: list[Outcome] = []
             for number in range(rounds + 1):
                 floor_round = _measure(floor_url, {}, seconds)
-                our_round = _measure(f"{platform.url}/v1/jobs", _headers(platform), seconds)
+                our_round = measure(platform, seconds)
                 report.say(f"round {number}: floor {floor_round.per_second:.0f}/s, ours {our_round.per_second:.0f}/s")
                 if number:  # the first warms both up
                     floors.append(floor_round)
@@ -64,6 +64,11 @@ def _tell(report: Report, ours: list[Outcome], floors: list[Outcome]) -> None:
     report.note(
         "floor: same rows and indices, one statement, FastAPI + asyncpg; fsync and synchronous_commit on for both"
     )
+
+
+def measure(platform: Platform, seconds: float) -> Outcome:
+    """One round of ours."""
+    return _measure(f"{platform.url}/v1/jobs", _headers(platform), seconds)
 
 
 def _headers(platform: Platform) -> dict[str, str]:

@@ -18,7 +18,7 @@ class SchedulerSettings(Settings):
     max_in_flight: int = Field(128, ge=1, description="requests at a time; those beyond are told to come again")
     max_transfers: int = Field(64, ge=1, description="uploads, inference calls and live streams at a time, likewise")
     key_rate: float = Field(5000, gt=0, description="requests a second that a key may make, with bursts of as many")
-    max_open_jobs: int = Field(100_000, ge=1, description="of a tenant, steps of pipelines included")
+    max_open_jobs: int = Field(250_000, ge=1, description="of a tenant, steps of pipelines included")
     max_open_uploads: int = Field(1000, ge=1, description="of a tenant: announced, and not complete")
     max_streams: int = Field(64, ge=1, description="live streams of a tenant at a time")
     max_keys: int = Field(1000, ge=1, description="of a tenant: not revoked, and not expired")

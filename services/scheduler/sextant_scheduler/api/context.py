@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
@@ -20,7 +21,7 @@ from sextant_scheduler.settings import SchedulerSettings
 from sextant_shared.artefacts import Artefacts
 from sextant_shared.bus import Bus
 from sextant_shared.errors import Unauthenticated
-from sextant_shared.security import SCOPES, Identity, KeyCache, Secret, find_key, mark_used
+from sextant_shared.security import SCOPES, Identity, KeyCache, Secret, StoredKey, find_key, mark_used
 
 T = TypeVar("T")
 
@@ -40,6 +41,8 @@ class Context:
     quotas: Quotas
     keys: KeyCache = field(default_factory=KeyCache)
     rng: Random = field(default_factory=Random)
+    asking: dict[str, asyncio.Task[StoredKey | None]] = field(default_factory=dict)
+    """Keys that are being looked up."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on a connection of its own."""
@@ -59,20 +62,28 @@ class Context:
         if kind.lower() != "bearer":
             raise Unauthenticated()
         secret = Secret.parse(token.strip())
-        key = self.keys.get(secret.prefix)
-        identity = key.check(secret) if key else await self._look_up(secret)
+        key = self.keys.get(secret.prefix) or await self._look_up(secret.prefix)
+        identity = key.check(secret)
         self.rates.take(identity.key_id)
+        if self.keys.is_use_untold(identity.key_id):
+            await self._tell_use(identity.key_id)
         return identity
 
-    async def _look_up(self, secret: Secret) -> Identity:
+    async def _look_up(self, prefix: str) -> StoredKey:
+        # Requests that come at the same time with one key ask once for all of them.
+        asked = self.asking.get(prefix)
+        if asked is None:
+            asked = self.asking[prefix] = asyncio.create_task(self.read(lambda conn: find_key(conn, prefix)))
+            asked.add_done_callback(lambda _: self.asking.pop(prefix))
+        key = await asyncio.shield(asked)
+        if key is None:
+            raise Unauthenticated()
+        self.keys.put(prefix, key)
+        return key
+
+    async def _tell_use(self, key_id: str) -> None:
         async with self.engine.begin() as conn:
-            key = await conn.run_sync(find_key, secret.prefix)
-            if key is None:
-                raise Unauthenticated()
-            identity = key.check(secret)
-            await conn.run_sync(mark_used, identity.key_id)
-        self.keys.put(secret.prefix, key)
-        return identity
+            await conn.run_sync(mark_used, key_id)
 
 
 def context(request: Request) -> Context:

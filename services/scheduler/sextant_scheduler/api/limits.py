@@ -29,17 +29,25 @@ UNWATCHED = ("/v1/health/",)
 """Answered however busy the process is: else it would be taken for dead, and started again."""
 
 
+BUSY = "the API has as many requests as it can answer in time; try again"
+
+
 class Room:
     """So many requests at a time. Those beyond are told at once to come again: to let them wait helps nobody."""
 
     def __init__(self, places: int) -> None:
         self._free = places
 
+    @property
+    def full(self) -> bool:
+        """Whether no place is free."""
+        return self._free <= 0
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold a place. Raises RateLimited where none is free."""
-        if self._free <= 0:
-            raise RateLimited("the API has as many requests as it can answer in time; try again")
+        if self.full:
+            raise RateLimited(BUSY)
         self._free -= 1
         try:
             yield
@@ -58,11 +66,20 @@ class Limits:
         self._metrics = metrics
         self._calls = Room(max_in_flight)
         self._transfers = Room(max_transfers)
+        self._busy = answer_to(RateLimited(BUSY))
+        self._refused = metrics.requests.labels("(none)", 429)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        room = self._transfers if path.startswith(OWN_LIMIT) or path.endswith("/stream") else self._calls
+        if room.full and not path.startswith(UNWATCHED):
+            # As cheap as can be: what refusing costs is taken from those that are served.
+            await self._busy(scope, receive, send)
+            self._refused.inc()
             return
         began, status = time.perf_counter(), 500
 
@@ -73,26 +90,25 @@ class Limits:
             await send(message)
 
         try:
-            await self._serve(scope, receive, watched)
+            await self._serve(room, scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
+    async def _serve(self, room: Room, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if path.startswith(OWN_LIMIT) or path.endswith("/stream"):
-                with self._transfers.place():
-                    await self._pass_on(scope, receive, send)
-            elif path.startswith(UNWATCHED):
+            if scope["path"].startswith(UNWATCHED):
                 await self._app(scope, receive, send)
+            elif room is self._transfers:
+                with room.place():
+                    await self._pass_on(scope, receive, send)
             else:
                 body = await self._body(scope, receive)
                 if body is None:
                     return
                 # Only now: a body that takes its time holds no place.
-                with self._calls.place():
+                with room.place():
                     await self._app(scope, _replay(body, receive), send)
         except SextantError as error:
             await answer_to(error)(scope, receive, send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,7 +64,7 @@ class _Open:
 
 class Quotas:
     """Open jobs are counted in the store at most once a second a tenant, and what was accepted is added: exact with one
-    API process; each further one may let in what it accepts between two counts, ten seconds apart at the most.
+    API process; each further one may let in what it accepts between two counts, a minute apart at the most.
     """
 
     def __init__(
@@ -74,22 +75,33 @@ class Quotas:
         self._read = read
         self._open: dict[str, _Open] = {}
         self._streams: Counter[str] = Counter()
+        self._counting = asyncio.Lock()
 
     async def admit(self, tenant: str, number: int) -> None:
         """Count `number` jobs as open. Raises QuotaExceeded where the tenant would have more than it may."""
         most = self._settings.max_open_jobs
         now, known = time.monotonic(), self._open.get(tenant)
-        age = now - known.at if known else COUNTED_FOR_S
-        full = known is not None and known.counted + known.since + number > most
-        if known is None or age >= COUNTED_FOR_S or (full and age >= COUNT_EVERY_S):
-            counted = await self._read(lambda conn: open_jobs(conn, tenant, most + 1))
-            known = self._open[tenant] = _Open(counted, now)
+        had = known.counted + known.since + number if known else most
+        # The nearer to the limit, the fresher.
+        kept_s = COUNT_EVERY_S if had > most else COUNTED_FOR_S if 2 * had > most else 6 * COUNTED_FOR_S
+        if known is None or now - known.at >= kept_s:
+            known = await self._count(tenant, known, most)
         if known.counted + known.since + number > most:
             raise QuotaExceeded(
                 f"the tenant has {known.counted + known.since} open jobs and may have {most}; this would add {number}",
                 retry_after_s=BUSY_S,
             )
         known.since += number
+
+    async def _count(self, tenant: str, known: _Open | None, most: int) -> _Open:
+        async with self._counting:
+            fresh = self._open.get(tenant)
+            if fresh is not None and fresh is not known:
+                return fresh  # another request has counted meanwhile
+            at = time.monotonic()
+            counted = await self._read(lambda conn: open_jobs(conn, tenant, most + 1))
+            self._open[tenant] = fresh = _Open(counted, at)
+            return fresh
 
     def check_stream(self, tenant: str) -> None:
         """Raise QuotaExceeded where the tenant has as many live streams as it may."""
