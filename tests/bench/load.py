@@ -22,7 +22,7 @@ from tests.bench.report import Report, percentile
 
 SHARE, OVERLOAD = 0.7, 2.0
 TARGET_MS = 100.0
-CONNECTIONS = 256
+CONNECTIONS = 512
 KEYS = 8
 """So many clients, so that no key's own rate is what is measured."""
 BACK_WITHIN_S = 10.0

@@ -15,7 +15,7 @@ class SchedulerSettings(Settings):
     api_port: int = Field(8700, ge=1, le=65535)
     inference_url: str = "http://127.0.0.1:8701"
     max_body_bytes: int = Field(2 * 2**20, ge=1024, description="largest accepted request body, but for uploads")
-    max_in_flight: int = Field(128, ge=1, description="requests at a time; those beyond are told to come again")
+    max_in_flight: int = Field(256, ge=1, description="requests at a time; those beyond are told to come again")
     max_transfers: int = Field(64, ge=1, description="uploads, inference calls and live streams at a time, likewise")
     key_rate: float = Field(5000, gt=0, description="requests a second that a key may make, with bursts of as many")
     max_open_jobs: int = Field(250_000, ge=1, description="of a tenant, steps of pipelines included")

@@ -37,7 +37,8 @@ def create(
             app.state.context = made
             yield
 
-    app = FastAPI(title="Sextant", version=version("sextant-platform"), lifespan=lifespan)
+    # A path with a slash too many is none: a redirection would go wherever the Host header says.
+    app = FastAPI(title="Sextant", version=version("sextant-platform"), lifespan=lifespan, redirect_slashes=False)
     for module in (jobs, stream, versions, uploads, endpoints, audit, administration):
         app.include_router(module.router)
     app.add_api_route("/v1/health/live", live, tags=["health"])

@@ -22,6 +22,7 @@ OWN_LIMIT = ("/v1/uploads/", "/v2/")
 OWN_LIMIT_BYTES = 64 * 2**20
 BODY_S, LARGE_BODY_S = 30.0, 300.0
 """How long a body may take to arrive, and one that has a limit of its own."""
+MAX_DIGITS = 18
 MAX_DEPTH = 64
 """Of nested lists and objects in a body."""
 STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -180,8 +181,8 @@ def check_depth(body: bytes) -> None:
 
 def _check_announced(scope: Scope, limit: int) -> None:
     length = dict(scope["headers"]).get(b"content-length", b"0")
-    if length.isdigit() and int(length) > limit:
-        raise PayloadTooLarge(f"a body may have {limit} bytes here; this one has {int(length)}")
+    if length.isdigit() and (len(length) > MAX_DIGITS or int(length) > limit):
+        raise PayloadTooLarge(f"a body may have {limit} bytes here; this one has {length[:MAX_DIGITS].decode()}")
 
 
 def _check_size(size: int, limit: int) -> None:

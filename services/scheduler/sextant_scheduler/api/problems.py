@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -35,7 +36,7 @@ STATUS: dict[type[e.SextantError], int] = {
     e.Unavailable: 503,
 }
 MEDIA_TYPE = "application/problem+json"
-GIVEN_MAX = 80
+GIVEN_MAX, FIELD_MAX, FINDINGS_MAX = 80, 300, 50
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -68,9 +69,12 @@ def invalid(findings: list[Finding]) -> Problem:
 
 
 def findings_of(errors: Iterable[Mapping[str, Any]]) -> list[Finding]:
-    """Pydantic's errors, with the field as the user wrote it."""
+    """Pydantic's errors, with the field as the user wrote it; the first of them, for an answer must not outgrow what
+    was asked.
+    """
     return [
-        Finding(field=_field(err), message=_message(err), given=_given(err), accepted=_accepted(err)) for err in errors
+        Finding(field=_field(err)[:FIELD_MAX], message=_message(err), given=_given(err), accepted=_accepted(err))
+        for err in islice(errors, FINDINGS_MAX)
     ]
 
 
