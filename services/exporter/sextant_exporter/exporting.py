@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -83,7 +84,10 @@ def load_served(directory: Path, about: dict[str, Any]) -> nn.Module:
     architecture = about["architecture"]
     shape, outputs = built_for(about)
     model = build(architecture["zoo"], architecture["config"], shape, outputs)
-    model.load_state_dict(load_file(str(directory / "model.safetensors")))
+    try:
+        model.load_state_dict(load_file(str(directory / "model.safetensors")))
+    except SafetensorError as error:
+        raise WorkFailed(f"the model's tensors cannot be read: {error}") from None
     return wrap(model, about).eval()
 
 

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from sextant_shared.contracts.base import Received
 
 WAKE = "wake.scheduler"
@@ -50,7 +52,7 @@ class NodeAlive(Received):
     type: Literal["node.alive.v1"] = "node.alive.v1"
     name: str
     instance: str
-    slots: int
+    slots: int = Field(ge=1, le=65_536)
     draining: bool = False
     info: dict[str, str] = {}
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from sextant_inference.domain.tensors import NUMPY, TensorSpec
 from sextant_inference.runtime.tokenizer import Tokenizer
 from sextant_shared.errors import InvalidInput
 
+log = structlog.get_logger(__name__)
 WARM_ROWS = (1, 8)
 
 
@@ -29,12 +31,7 @@ class Session:
         self.about: dict[str, Any] = about
         self.inputs = [TensorSpec.of(item) for item in about["inputs"]]
         self.outputs = [TensorSpec.of(item) for item in about["outputs"]]
-        # Only now: without a model the process is 31 MB smaller.
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(
-            str(directory / "model.onnx"), _options(threads), providers=["CPUExecutionProvider"]
-        )
+        self._session = _load(directory / "model.onnx", threads)
         self._tokenizer = Tokenizer(directory, about["tokenizer"]) if "tokenizer" in about else None
         self._warm()
 
@@ -59,6 +56,20 @@ class Session:
                 wanted = tuple(rows if n == -1 else n for n in spec.shape)
                 if output.shape != wanted or not np.isfinite(output).all():
                     raise InvalidInput(f"the model answers {spec.name} with shape {output.shape}", field="model")
+
+
+def _load(file: Path, threads: int) -> Any:
+    # Only now: without a model the process is 31 MB smaller.
+    import onnxruntime
+
+    # From memory, without a path: so tensors that lie in another file (external data) are found nowhere.
+    try:
+        return onnxruntime.InferenceSession(file.read_bytes(), _options(threads), providers=["CPUExecutionProvider"])
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the runtime's own, which have no class in common
+        log.warning("session.refused", file=str(file), error=str(error)[:500])
+        raise InvalidInput("model.onnx is no model that can be served", field="model") from None
 
 
 def _options(threads: int) -> Any:
