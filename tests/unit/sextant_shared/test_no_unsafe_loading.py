@@ -11,16 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CALLS = {
-    "eval",
-    "exec",
-    "compile",
-    "torch.load",
-    "np.load",
-    "numpy.load",
-    "yaml.unsafe_load",
-    "yaml.full_load",
-    "os.system",
+    *("eval", "exec", "compile", "os.system"),
+    *("torch.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
 }
+ALLOWED = {"shared/sextant/documents.py": ["yaml.load"]}
+"""By a SafeLoader with fewer types."""
 FILES = [path for folder in ("services", "shared", "kernels", "migrations") for path in (ROOT / folder).rglob("*.py")]
 
 

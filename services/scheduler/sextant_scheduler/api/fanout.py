@@ -11,9 +11,26 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sextant_shared.bus import Bus
+import structlog
 
+from sextant_shared.bus import Bus
+from sextant_shared.contracts.messages import JobEvent
+from sextant_shared.lifecycle.states import State
+
+log = structlog.get_logger(__name__)
 MAX_QUEUED = 1000
+
+
+def live_body(what: str, payload: bytes) -> dict[str, Any]:
+    """The body of a `live.` message. Raises ValueError for what no worker sends."""
+    try:
+        body = json.loads(payload)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(body, dict) or (what == "log" and not isinstance(body.get("text"), str)):
+        raise ValueError("neither progress nor a log line")
+    UUID(str(body.get("job_id")))
+    return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +65,21 @@ class Fanout:
                 del self._listeners[root_id]
 
     async def _on_event(self, subject: str, payload: bytes) -> None:
-        body = json.loads(payload)
-        self._send(UUID(body["root_id"]), Message("state", body))
+        try:
+            event = JobEvent.model_validate_json(payload)
+            State(event.state)
+        except ValueError as error:
+            log.warning("fanout.bad_event", subject=subject, error=str(error)[:300])
+            return
+        self._send(event.root_id, Message("state", json.loads(payload)))
 
     async def _on_live(self, subject: str, payload: bytes) -> None:
-        _, root_id, _, what = subject.split(".")
-        if UUID(root_id) in self._listeners:
-            self._send(UUID(root_id), Message(what, json.loads(payload)))
+        try:
+            _, root_id, _, what = subject.split(".")
+            if UUID(root_id) in self._listeners:
+                self._send(UUID(root_id), Message(what, live_body(what, payload)))
+        except ValueError as error:
+            log.warning("fanout.bad_message", subject=subject, error=str(error)[:300])
 
     def _send(self, root_id: UUID, message: Message) -> None:
         for queue in self._listeners.get(root_id, ()):

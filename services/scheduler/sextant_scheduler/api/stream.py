@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from sextant_scheduler.api.context import Context, Guarded, Here, ReadsJobs
-from sextant_scheduler.api.fanout import Message
+from sextant_scheduler.api.fanout import Message, live_body
 from sextant_scheduler.store import reads
 from sextant_shared.contracts.messages import live_subject
 from sextant_shared.contracts.views import JobView
@@ -51,7 +52,14 @@ async def logs(
 
 async def _log_of(here: Context, job: JobView) -> str:
     history = await here.bus.history(live_subject(job.root_id, job.id, "log"), HISTORY)
-    return "".join(json.loads(message)["text"] for message in history)
+    return "".join(_texts(history))
+
+
+def _texts(history: list[bytes]) -> Iterator[str]:
+    for message in history:
+        # Whoever may write to the bus may write anything.
+        with suppress(ValueError):
+            yield str(live_body("log", message)["text"])
 
 
 async def _events(here: Context, tenant: str, family: list[JobView]) -> AsyncIterator[str]:
