@@ -59,6 +59,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     "trainer": {
         **_HELD,
         "reservations": "SELECT, UPDATE, DELETE",
+        "nodes": "UPDATE (state)",
         "checkpoints": "INSERT, UPDATE",
         "checkpoint_parts": "SELECT, INSERT, DELETE",
     },

@@ -13,10 +13,11 @@ from sextant.stack.accounts import passwords
 from sextant.stack.running import RunningServers
 from sextant_migrations import roles
 from sextant_shared.contracts.rights import SERVICES
-from sextant_shared.errors import InvalidInput
+from sextant_shared.errors import InvalidInput, NotFound, StaleFence
 from sextant_shared.ids import new_id
-from sextant_shared.lifecycle import jobs
+from sextant_shared.lifecycle import gangs, jobs
 from sextant_shared.lifecycle.machine import Cancel
+from sextant_shared.lifecycle.place import Place
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import audit
 from sextant_shared.store import tables as t
@@ -129,6 +130,25 @@ def test_what_a_service_does_is_written_to_the_audit_log_all_the_same(engines: C
         ("job", State.CANCELLED),
         ("upload", None),
     ]
+
+
+def test_what_a_gang_asks_of_the_store_its_leader_and_the_controller_may(engines: Connect) -> None:
+    absent = new_id()
+    with engines["trainer"].begin() as conn:
+        gangs.distrust(conn, ["nobody"])
+        gangs.leave_all(conn, "nobody", {})
+        assert gangs.members(conn, absent, 1) == []
+        for refused in (
+            lambda: gangs.leave(conn, absent, "nobody", 1, {}),
+            lambda: gangs.commit_part(conn, absent, 1, Place(), "nobody", step=1, samples=1, path="p", files=[]),
+            lambda: gangs.heartbeat(conn, absent, "nobody", 1, 1.0),
+            lambda: jobs.commit_checkpoint(conn, absent, 1, step=1, samples=1, path="p", files=[]),
+        ):
+            with pytest.raises((NotFound, StaleFence)):
+                refused()
+    with engines["scheduler-control"].begin() as conn:
+        gangs.distrust(conn, ["nobody"])
+        assert gangs.release_lapsed(conn) == 0
 
 
 def test_the_guard_holds_for_every_role_that_may_write_jobs(engines: Connect) -> None:

@@ -70,9 +70,14 @@ def api(servers: RunningServers, tmp_path_factory: pytest.TempPathFactory) -> It
         "SEXTANT_API_PORT": str(port),
         "SEXTANT_ADMIN_KEY": key,
     }
-    subprocess.run([sys.executable, "-m", "sextant_scheduler", "migrate"], env=environment, check=True)
+    migrate = [sys.executable, "-m", "sextant_scheduler", "migrate"]
+    subprocess.run(migrate, env={**environment, **servers.accounts.roles()}, check=True)
+    # As in the stack: with its own account on each server, and no rights but its own.
+    accounts = servers.accounts.urls("scheduler-api")
+    own_url = accounts["SEXTANT_DATABASE_URL"].replace("@/postgres", "@/api")
+    own = {**environment, **accounts, "SEXTANT_DATABASE_URL": own_url}
     with (Path(work) / "api.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "sextant_scheduler", "api"], env=environment, stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "sextant_scheduler", "api"], env=own, stderr=log)
     http = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=30)
     engine = create_engine(url)
     try:
