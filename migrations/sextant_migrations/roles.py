@@ -6,13 +6,14 @@ service can write the audit log or the outbox: the database's own functions do, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
 from sextant_shared.contracts.rights import account
 from sextant_shared.errors import InvalidInput
 
+EXPIRE = "audit_expire(text, timestamptz, text)"
 APPEND = "audit_append(text, uuid, text, text, text, text, text, jsonb)"
 READ = "SELECT"
 PUBLIC_TO_SERVICES = (
@@ -27,6 +28,9 @@ PUBLIC_TO_SERVICES = (
     "nodes",
 )
 """What every service may read; `legal_transition` is read by the guard of `jobs`, as whoever writes there."""
+
+READS: Mapping[str, Sequence[str]] = {"scheduler-notary": ["audit"]}
+"""Of those that need less."""
 
 _HELD = {
     "jobs": "UPDATE",
@@ -44,6 +48,9 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "endpoints": "UPDATE",
         "uploads": "SELECT, INSERT, UPDATE",
         "replies": "SELECT, INSERT",
+        "audit_unsealed": "SELECT",
+        "audit_leaves": "SELECT",
+        "audit_checkpoints": "SELECT",
         "api_keys": "SELECT, INSERT, UPDATE (expires_at, revoked_at, last_used_at)",
     },
     "scheduler-control": {
@@ -53,6 +60,11 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "replies": "SELECT (tenant, key, at), DELETE",
         "nodes": "INSERT, UPDATE, DELETE",
         "reservations": "SELECT, INSERT, UPDATE, DELETE",
+    },
+    "scheduler-notary": {
+        "audit_unsealed": "SELECT, DELETE",
+        "audit_leaves": "SELECT, INSERT",
+        "audit_checkpoints": "SELECT, INSERT",
     },
     "data-prep": _HELD,
     "exporter": _HELD,
@@ -113,11 +125,13 @@ def statements(service: str) -> list[str]:
         f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}",
         f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM {role}",
         f"GRANT USAGE ON SCHEMA public TO {role}",
-        f"GRANT SELECT ON {', '.join((*PUBLIC_TO_SERVICES, 'legal_transition'))} TO {role}",
+        f"GRANT SELECT ON {', '.join(READS.get(service, (*PUBLIC_TO_SERVICES, 'legal_transition')))} TO {role}",
     ]
     made += [f"GRANT {rights} ON {table} TO {role}" for table, rights in GRANTS[service].items()]
     if service in APPENDS:
         made.append(f"GRANT EXECUTE ON FUNCTION {APPEND} TO {role}")
+    if service == "scheduler-api":
+        made.append(f"GRANT EXECUTE ON FUNCTION {EXPIRE} TO {role}")
     return made
 
 

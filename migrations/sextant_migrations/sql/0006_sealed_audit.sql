@@ -16,7 +16,8 @@ END $$;
 
 -- Takes out the rows of a tenant's jobs that ended, and had their last change, before p_before: sealed ones alone, whose
 -- leaves stay. What was taken out, and by whom, is a row of the log itself. Returns the number of rows.
-CREATE FUNCTION audit_expire(p_tenant text, p_before timestamptz, p_actor text) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION audit_expire(p_tenant text, p_before timestamptz, p_actor text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     gone bigint;
 BEGIN
@@ -37,3 +38,4 @@ BEGIN
     END IF;
     RETURN gone;
 END $$;
+REVOKE EXECUTE ON FUNCTION audit_expire(text, timestamptz, text) FROM PUBLIC;

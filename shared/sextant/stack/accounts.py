@@ -40,7 +40,7 @@ class Accounts:
         ours = {
             "SEXTANT_DATABASE_URL": f"postgresql+psycopg://{who}@/postgres?host={quote(str(self.home.postgres))}",
             "SEXTANT_REDIS_URL": queues,
-            "SEXTANT_NATS_URL": f"nats://{who}@127.0.0.1:{self.nats_port}",
+            "SEXTANT_NATS_URL": f"nats://{who}@127.0.0.1:{self.nats_port}" if SERVICES[service].speaks else "",
         }
         return {name: url for name, url in ours.items() if name not in self.given}
 

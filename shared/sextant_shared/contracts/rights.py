@@ -24,6 +24,11 @@ class Rights:
     queues: tuple[str, ...] = ()
     """Kinds of job whose queues it fills or empties; without any it has no account on Redis."""
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it has an account on NATS."""
+        return bool(self.publish or self.subscribe)
+
 
 WISHES = ("jobs.*.cancelling.v1", "jobs.*.pausing.v1")
 
@@ -48,6 +53,8 @@ SERVICES: Mapping[str, Rights] = {
         subscribe=(WAKE, MEMBERSHIP),
         queues=("probe", "prepare", "export", "evaluate"),
     ),
+    # It seals what is in the database, and talks to nobody.
+    "scheduler-notary": Rights(),
     "data-prep": Rights(publish=(WAKE, "live.>"), subscribe=WISHES, queues=("probe", "prepare")),
     "exporter": Rights(publish=(WAKE, "live.>"), subscribe=WISHES, queues=("probe", "export", "evaluate")),
     "trainer": Rights(
@@ -73,6 +80,7 @@ def nats_users(passwords: Mapping[str, str]) -> list[str]:
         f"publish: {_quoted(SERVICES[service].publish)}, "
         f"subscribe: {_quoted((*SERVICES[service].subscribe, f'_INBOX.{account(service)}.>'))} }} }}"
         for service, password in passwords.items()
+        if SERVICES[service].speaks
     ]
 
 

@@ -66,7 +66,7 @@ def test_each_service_has_an_account_of_its_own_on_each_server(services: dict[st
         told = services[service]["environment"]
         secret = f"{account(service)}:{variables('${{{}:?run compose/secrets first}}')[service]}"
         assert told["SEXTANT_DATABASE_URL"] == f"postgresql+psycopg://{secret}@postgres:5432/sextant"
-        assert told["SEXTANT_NATS_URL"] == f"nats://{secret}@nats:4222"
+        assert told["SEXTANT_NATS_URL"] == (f"nats://{secret}@nats:4222" if rights.speaks else "")
         assert told["SEXTANT_REDIS_URL"] == (f"redis://{secret}@redis:6379/0" if rights.queues else "")
         owners = {"SEXTANT_POSTGRES_PASSWORD", "SEXTANT_REDIS_PASSWORD", "SEXTANT_ADMIN_KEY", "SEXTANT_ROLES"}
         assert not [name for name in owners if name in str(told)]

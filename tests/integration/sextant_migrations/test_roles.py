@@ -72,6 +72,14 @@ TO_SOME = {
     - {"scheduler-api", "inference"},
     "DELETE FROM nodes": SERVICES.keys() - {"scheduler-control"},
     "DELETE FROM checkpoints": SERVICES.keys(),
+    "DELETE FROM audit_unsealed": SERVICES.keys() - {"scheduler-notary"},
+    "INSERT INTO audit_leaves SELECT * FROM audit_leaves": SERVICES.keys() - {"scheduler-notary"},
+    "UPDATE audit_leaves SET hash = ''": SERVICES.keys(),
+    "DELETE FROM audit_leaves": SERVICES.keys(),
+    "UPDATE audit_checkpoints SET note = ''": SERVICES.keys(),
+    "DELETE FROM audit_checkpoints": SERVICES.keys(),
+    "SELECT audit_expire('default', now() - interval '99 days', 'x')": SERVICES.keys() - {"scheduler-api"},
+    "SELECT spec FROM jobs": {"scheduler-notary"},
 }
 DENIED = {**dict.fromkeys(TO_ALL, SERVICES.keys()), **TO_SOME}
 
