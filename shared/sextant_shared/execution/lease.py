@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 
 import structlog
@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 
 
 class Lease:
-    """Beats every third of the lease, and soon after `hurry`; `on_wish` is called once for each new wish, on the
-    lease's thread.
+    """Beats every third of the lease, and soon after `hurry`; `on_wish` is called once for each new wish, on one of
+    the lease's threads: a heartbeat that gets no answer must not keep the other from stopping the work in time.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class Lease:
         self._over = threading.Event()
         self._hurried = threading.Event()
         self._wish = Wish.GO_ON
-        self._thread: threading.Thread | None = None
+        self._wishing = threading.Lock()
+        self._threads: list[threading.Thread] = []
 
     @property
     def wish(self) -> Wish:
@@ -44,9 +45,11 @@ class Lease:
 
     def wish_for(self, wish: Wish) -> None:
         """Tell the work, once, what has to become of it; LOST overrides everything."""
-        if wish is not self._wish and self._wish is not Wish.LOST:
+        with self._wishing:
+            if wish is self._wish or self._wish is Wish.LOST:
+                return
             self._wish = wish
-            self._on_wish(wish)
+        self._on_wish(wish)
 
     def insist(self) -> None:
         """Raise StaleFence where the lease may have run out: whoever was stopped for long must not begin."""
@@ -55,22 +58,31 @@ class Lease:
 
     def __enter__(self) -> Lease:
         # In the context of whoever runs the work, so that the logs of both name the same job.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="lease", daemon=True)
-        self._thread.start()
+        for name, run in (("lease", self._keep), ("lease-watch", self._watch)):
+            thread = threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._thread:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
-        while not self._over.wait(min(0.25, self._hold.lease_s / 6)):
-            now = time.monotonic()
+    def _passes(self) -> Iterator[float]:
+        """The time, now and then, until all is over or the lease is lost."""
+        while not self._over.wait(min(0.25, self._hold.lease_s / 6)) and self._wish is not Wish.LOST:
+            yield time.monotonic()
+
+    def _watch(self) -> None:
+        for now in self._passes():
             if self._hold.is_lost(now):
                 self.wish_for(Wish.LOST)
-                return
-            if self._hold.is_due(now) or self._hurried.is_set():
+
+    def _keep(self) -> None:
+        for now in self._passes():
+            # Whoever was stopped for long asks nobody any more.
+            if not self._hold.is_lost(now) and (self._hold.is_due(now) or self._hurried.is_set()):
                 self._hurried.clear()
                 self._beat_once()
             self._tick()
