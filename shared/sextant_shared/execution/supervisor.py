@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from sextant_shared.contracts.messages import JobEvent
 from sextant_shared.contracts.rights import WISHES
@@ -25,6 +26,7 @@ from sextant_shared.lifecycle.place import Place
 log = structlog.get_logger(__name__)
 
 """What makes an attempt ask the store at once what its owner wants: a short run would be over by the next heartbeat."""
+STORE_AGAIN_S = 0.5
 
 
 class Supervisor:
@@ -35,6 +37,7 @@ class Supervisor:
         self._rng = Random()
         self._running: set[Attempt] = set()
         self._lock = threading.Lock()
+        self._draining = threading.Event()
 
     def listen(self) -> None:
         """Let attempts learn of wishes when they are uttered. Without NATS they learn of them by heartbeat."""
@@ -72,8 +75,22 @@ class Supervisor:
                 self._running.discard(attempt)
         return True
 
+    def run_when_possible(self, job_id: UUID) -> bool:
+        """As `run`, but where the store is away, wait for it: a message that is given up would be missed for long.
+
+        False also where the worker drains meanwhile.
+        """
+        while not self._draining.is_set():
+            try:
+                return self.run(job_id)
+            except OperationalError as error:
+                log.warning("claim.store_unavailable", job_id=str(job_id), error=str(error.orig).splitlines()[0][:300])
+                self._draining.wait(STORE_AGAIN_S)
+        return False
+
     def drain(self) -> None:
         """Stop all attempts at their next chance and hand their jobs back."""
+        self._draining.set()
         with self._lock:
             attempts = list(self._running)
         for attempt in attempts:

@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, create_engine, select, text
 
 from sextant.stack.running import RunningServers
 from sextant_scheduler.handlers.submission import new_job
@@ -239,6 +239,28 @@ def test_a_doubled_message_finds_nothing_to_claim(shop: Shop) -> None:
     shop.tell(job_id, m.Claim("another", 60.0))
     assert not shop.supervisor.run(job_id)
     assert shop.row(job_id).fence == 1
+
+
+def test_a_message_is_not_given_up_while_the_store_is_away(shop: Shop, servers: RunningServers) -> None:
+    job_id = shop.submit()
+    name = shop.engine.url.database
+    admin = create_engine(servers.urls.database_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as conn:
+        conn.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        conn.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :n"), {"n": name})
+        thread = threading.Thread(target=shop.supervisor.run_when_possible, args=(job_id,))
+        thread.start()
+        thread.join(1.5)
+        assert thread.is_alive()
+        conn.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+    thread.join(20)
+    admin.dispose()
+    assert shop.row(job_id).attempt == 1
+
+
+def test_a_worker_that_drains_waits_for_no_store(shop: Shop) -> None:
+    shop.supervisor.drain()
+    assert not shop.supervisor.run_when_possible(shop.submit())
 
 
 def test_what_a_dead_predecessor_held_is_handed_back_at_once(shop: Shop) -> None:
