@@ -15,15 +15,17 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
 
 from sextant_shared.contracts.messages import WAKE, Wake
 
 log = structlog.get_logger(__name__)
 
 HOUR_S = 3600.0
+EVENTS = "EVENTS"
 STREAMS = (
     StreamConfig(
-        name="EVENTS",
+        name=EVENTS,
         subjects=["jobs.>", "keys.>", "endpoints.>", "uploads.>", "nodes.>"],
         storage=StorageType.FILE,
         # A full stream refuses the relay, which waits with the rows in the outbox: back-pressure, not loss.
@@ -81,6 +83,14 @@ class Bus:
     def connected(self) -> bool:
         """Whether the server is reachable at this moment."""
         return self._client.is_connected
+
+    async def lacks_events(self) -> bool:
+        """Whether the stream of lifecycle events is missing: the server is new, or has lost its store."""
+        try:
+            await self._stream.stream_info(EVENTS)
+        except NotFoundError:
+            return True
+        return False
 
     async def ensure_streams(self) -> None:
         """Make the streams that are missing; also after the server lost its store."""

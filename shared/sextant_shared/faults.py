@@ -21,6 +21,7 @@ class Point(StrEnum):
     RELAY_COMMITTED = "relay.committed"
     DISPATCH_SENT = "dispatch.sent"  #: taken by the broker, not marked
     DISPATCH_MARKED = "dispatch.marked"
+    DISPATCH_FORGOTTEN = "dispatch.forgotten"  #: what an emptied broker had is to be sent again
     PLACE_RESERVED = "place.reserved"  #: slots are taken, not committed
     PLACE_COMMITTED = "place.committed"
     REPAIR_APPLIED = "repair.applied"  #: a lease is taken away or a retry woken, not committed

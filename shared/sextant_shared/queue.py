@@ -48,6 +48,22 @@ def build_queue(redis_url: str) -> Celery:
     return app
 
 
+MARK = "sextant-marked"
+"""A key that is there as long as the broker has lost nothing."""
+
+
+def keeps(app: Celery) -> bool:
+    """Whether the broker still has what it was given since `mark`. Raises what its client raises."""
+    with app.connection_for_write() as connection:
+        return bool(connection.default_channel.client.exists(MARK))
+
+
+def mark(app: Celery) -> None:
+    """From now on the broker `keeps`, until it loses its data."""
+    with app.connection_for_write() as connection:
+        connection.default_channel.client.set(MARK, "1")
+
+
 def send(app: Celery, kind: str, job_id: str) -> None:
     """Wake a worker of this kind for the job."""
     app.send_task(TASK, args=[job_id], queue=kind)

@@ -167,6 +167,10 @@ async def _round(world: World, me: Process, *, sweep: bool) -> None:
     outside = Outside(world, me)
     async with world.transaction(me) as tx:
         await rounds.repair(Ports(world, me, tx))
+    if not world.marked:
+        async with world.transaction(me) as tx:
+            await world.call(me, "lets all be sent again", tx.forget_dispatched)
+        world.marked = True
     announced, world.announced = world.announced, []
     sent = await rounds.dispatch(outside, outside, announced)
     async with world.transaction(me) as tx:

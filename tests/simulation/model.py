@@ -374,6 +374,14 @@ class Tx:
         for job_id in self._lock_free(queued):
             self._rows[job_id] = self.row(job_id).with_({"dispatched_at": self._store.now})
 
+    def forget_dispatched(self) -> int:
+        """`control.forget_dispatched`."""
+        sent = [row.id for row in self._jobs() if row.state is State.QUEUED and row.dispatched_at is not None]
+        free = self._lock_free(sent)
+        for job_id in free:
+            self._rows[job_id] = self.row(job_id).with_({"dispatched_at": None})
+        return len(free)
+
     def waiting_gangs(self, limit: int) -> list[Waiting]:
         """`control.waiting_gangs`."""
         now = self._store.now

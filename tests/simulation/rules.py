@@ -240,6 +240,10 @@ class LifecycleRules(RuleBasedStateMachine):
         if marked and due:
             self.both(lambda tx, rng: tx.mark_dispatched([job_id for job_id, _ in due]))
 
+    @rule()
+    def recall(self) -> None:
+        self.both(lambda tx, rng: tx.forget_dispatched())
+
     @rule(seed=PICK)
     def advance(self, seed: int) -> None:
         for job_id in sorted(self.both(lambda tx, rng: sorted(tx.open_pipelines()))):

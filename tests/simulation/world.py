@@ -103,6 +103,8 @@ class World:
         self.trace: list[str] = []
         self.stream: set[str] = set()
         self.queue: list[UUID] = []
+        self.marked = False
+        """Whether Redis has the key that tells that it has lost nothing."""
         self.announced: list[tuple[UUID, str]] = []
         self.files: set[tuple[UUID, int]] = set()
         self.ledger: dict[str, tuple[UUID, str]] = {}
@@ -199,6 +201,7 @@ class World:
                 self.say("clock", f"is stepped to {self.offset:+.0f}")
             if self.chance(weather.flush):
                 self.queue.clear()
+                self.marked = False
                 self.say("redis", "loses its data")
         self._turn(process, StoreAway("away") if process.asks and self.chance(weather.away) else None)
 

@@ -76,7 +76,8 @@ class ControlLoop:
 
     async def _ensure_streams(self) -> bool:
         try:
-            await self._control.bus.ensure_streams()
+            if again := await handlers.ensure_streams(self._control):
+                log.warning("control.events_lost", published_again=again)
         except (NatsError, TimeoutError, OSError) as error:
             log.warning("control.nats_unavailable", error=str(error) or type(error).__name__)
             return False
@@ -92,6 +93,8 @@ class ControlLoop:
     async def _round(self, *, sweep: bool, repair: bool) -> None:
         if repair:
             self._metrics.repaired(await handlers.repair(self._control))
+            if recalled := await handlers.recall(self._control):
+                log.warning("control.messages_lost", sent_again=recalled)
         # Dispatch comes before the relay: a job's way to its worker is what people wait for.
         announced, self._announced = self._announced, []
         sent = await handlers.dispatch(self._control, announced)

@@ -203,6 +203,46 @@ def test_a_queued_job_is_sent_to_its_queue_and_not_again_before_its_time(
     assert all(str(job_id).encode() in message for message in queued)
 
 
+def test_what_a_broker_has_lost_is_sent_again_at_once(
+    database: Engine, settings: SchedulerSettings, servers: RunningServers
+) -> None:
+    redis = Redis.from_url(servers.urls.redis_url.replace("redis+socket", "unix"))
+
+    async def lose() -> tuple[int, int, list[UUID]]:
+        async with control(settings) as copy:
+            await handlers.recall(copy)
+            await handlers.mark_dispatched(copy, await handlers.dispatch(copy))
+            kept = await handlers.recall(copy)
+            redis.flushdb()
+            lost = await handlers.recall(copy)
+            return kept, lost, await handlers.dispatch(copy)
+
+    ids = submit(database, 2)
+    assert asyncio.run(lose()) == (0, 2, ids)
+    redis.close()
+
+
+def test_a_stream_that_was_lost_is_filled_again_from_the_outbox(
+    database: Engine, settings: SchedulerSettings, servers: RunningServers
+) -> None:
+    ids = submit(database, 3)
+
+    async def lose() -> tuple[int, int]:
+        async with control(settings) as copy:
+            await handlers.relay(copy)
+            kept = await handlers.ensure_streams(copy)
+            client = await nats.connect(servers.urls.nats_url)
+            await client.jetstream().delete_stream("EVENTS")
+            await client.close()
+            lost = await handlers.ensure_streams(copy)
+            await handlers.relay(copy)
+            return kept, lost
+
+    kept, lost = asyncio.run(lose())
+    assert (kept, lost) == (0, len(ids))
+    assert sorted(asyncio.run(published(servers.urls.nats_url, ids))) == sorted(f"{job_id}:1" for job_id in ids)
+
+
 def test_an_expired_lease_is_taken_away_once_and_a_retry_wakes_when_it_is_due(
     database: Engine, settings: SchedulerSettings
 ) -> None:

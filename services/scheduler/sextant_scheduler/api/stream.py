@@ -84,6 +84,11 @@ async def _events(here: Context, tenant: str, family: list[JobView]) -> AsyncIte
                     return
                 yield ": still here\n\n"
                 continue
+            if _is_end(message, root.id):
+                # Events may come again, and an operator may have queued the job again since: the store knows.
+                job = await here.read(lambda conn: reads.job(conn, tenant, root.id))
+                if not State(job.state).is_terminal:
+                    continue
             for line in _render(message, root.id, wanted):
                 yield line
             if _is_end(message, root.id):

@@ -65,6 +65,32 @@ async def dispatch(control_: Control, announced: Sequence[tuple[UUID, str]] = ()
     return sent
 
 
+async def recall(control_: Control) -> int:
+    """Where the broker has lost its data, let every queued job be sent again; their number.
+
+    The store first: a stop in between sends once more, and the second message finds nothing to claim.
+    """
+    queues = CeleryQueues(control_.celery)
+    if await queues.keep():
+        return 0
+    async with control_.statements.connect() as conn:
+        forgotten = await conn.run_sync(control.forget_dispatched)
+    control_.faults.reach(Point.DISPATCH_FORGOTTEN)
+    await queues.mark()
+    return forgotten
+
+
+async def ensure_streams(control_: Control) -> int:
+    """Make the streams that are missing; events that a lost one had are published again, and their number returned.
+
+    The store first, here too: the stream drops by its message id what it has.
+    """
+    refill = await control_.bus.lacks_events()
+    published = await control_.transact(control.unpublish) if refill else 0
+    await control_.bus.ensure_streams()
+    return published
+
+
 async def mark_dispatched(control_: Control, sent: list[UUID]) -> None:
     """Remember what was sent. A stop before this sends again, and the second message finds nothing to claim; what is
     marked and lost on its way is sent again after `redispatch_s`.

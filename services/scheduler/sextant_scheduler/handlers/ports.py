@@ -159,6 +159,21 @@ class CeleryQueues:
 
     celery: Celery
 
+    async def keep(self) -> bool:
+        """Whether the broker has lost nothing; True also where it is away, and there is nothing to be done yet."""
+        try:
+            return await asyncio.to_thread(queue.keeps, self.celery)
+        except Exception as error:  # noqa: BLE001 - any broker error means the same
+            log.warning("dispatch.broker_unavailable", error=str(error))
+            return True
+
+    async def mark(self) -> None:
+        """Notice from now on where the broker loses its data."""
+        try:
+            await asyncio.to_thread(queue.mark, self.celery)
+        except Exception as error:  # noqa: BLE001 - then all is sent once more
+            log.warning("dispatch.broker_unavailable", error=str(error))
+
     async def wake(self, due: Sequence[tuple[UUID, str]]) -> list[UUID]:
         """Send a message for each; those sent before the broker failed, if it did."""
         return await asyncio.to_thread(self._send, due)

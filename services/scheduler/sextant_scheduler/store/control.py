@@ -80,6 +80,18 @@ def mark_dispatched(conn: Connection, ids: Sequence[UUID]) -> None:
     conn.execute(update(t.jobs).where(t.jobs.c.id.in_(waiting)).values(dispatched_at=func.clock_timestamp()))
 
 
+def forget_dispatched(conn: Connection) -> int:
+    """Let every queued job be sent to its queue again; their number."""
+    where = (t.jobs.c.state == State.QUEUED, t.jobs.c.dispatched_at.is_not(None))
+    waiting = select(t.jobs.c.id).where(*where).with_for_update(skip_locked=True)
+    return conn.execute(update(t.jobs).where(t.jobs.c.id.in_(waiting)).values(dispatched_at=None)).rowcount
+
+
+def unpublish(conn: Connection) -> int:
+    """Let every kept row of the outbox be published again; their number."""
+    return conn.execute(update(t.outbox).where(t.outbox.c.published_at.is_not(None)).values(published_at=None)).rowcount
+
+
 def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
     """Queued train jobs in the order in which they are to be placed, without those of which ranks may still live."""
     resources = t.jobs.c.spec["resources"]
