@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 HOUR_S = 3600.0
 EVENTS = "EVENTS"
+PUBLISH_TIMEOUT_S = 2.0
 STREAMS = (
     StreamConfig(
         name=EVENTS,
@@ -53,7 +55,8 @@ class Bus:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._stream: JetStreamContext = client.jetstream(timeout=5)
+        self._stream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self._unanswered: float | None = None
 
     @classmethod
     async def connect(cls, url: str, name: str) -> Bus:
@@ -102,7 +105,22 @@ class Bus:
 
     async def publish_once(self, subject: str, payload: bytes, message_id: str) -> None:
         """Publish to JetStream and wait for its acknowledgement; a repeated `message_id` is kept once."""
-        await self._stream.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
+        try:
+            await self._stream.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
+        except TimeoutError:
+            self._unanswered = self._unanswered or time.monotonic()
+            raise
+        self._unanswered = None
+
+    @property
+    def unanswered_s(self) -> float:
+        """For how long no publication has been acknowledged, since one first was not."""
+        return time.monotonic() - self._unanswered if self._unanswered else 0.0
+
+    async def drop_events(self) -> None:
+        """Delete the stream of lifecycle events, with what it holds."""
+        await self._stream.delete_stream(EVENTS)
+        self._unanswered = None
 
     async def publish(self, subject: str, payload: bytes = b"") -> None:
         """Publish without waiting."""

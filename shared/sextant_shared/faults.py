@@ -21,7 +21,6 @@ class Point(StrEnum):
     RELAY_COMMITTED = "relay.committed"
     DISPATCH_SENT = "dispatch.sent"  #: taken by the broker, not marked
     DISPATCH_MARKED = "dispatch.marked"
-    DISPATCH_FORGOTTEN = "dispatch.forgotten"  #: what an emptied broker had is to be sent again
     PLACE_RESERVED = "place.reserved"  #: slots are taken, not committed
     PLACE_COMMITTED = "place.committed"
     REPAIR_APPLIED = "repair.applied"  #: a lease is taken away or a retry woken, not committed
@@ -29,6 +28,7 @@ class Point(StrEnum):
     ADVANCE_CREATED = "advance.created"  #: a pipeline's step is inserted, not committed
     ADVANCE_APPLIED = "advance.applied"  #: a pipeline or its step was moved, not committed
     ADVANCE_COMMITTED = "advance.committed"
+    RECALL_FORGOTTEN = "recall.forgotten"  #: all queued jobs are to be sent again, the broker is not marked
     CLAIM_WRITTEN = "claim.written"  #: the lease is taken, not committed
     CLAIM_COMMITTED = "claim.committed"  #: the lease is ours, and no work has begun
     ATTEMPT_PREPARED = "attempt.prepared"  #: inputs are there, the work has not begun

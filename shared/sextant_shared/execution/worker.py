@@ -66,14 +66,18 @@ def run_worker(
     module: str,
     kinds: Sequence[str],
     job_service: Callable[[Job], dict[str, str]] = lambda job: {},
+    probe: Launcher | None = None,
 ) -> None:
-    """Consume the queues of `kinds` and of probes until SIGTERM; one job at a time, each in a child of its own."""
+    """Consume the queues of `kinds` and of probes until SIGTERM; one job at a time, each in a child of its own.
+
+    `probe` runs the probes in place of the usual launcher: a test's, that notes what they do.
+    """
     configure_logging(settings.log_format, service)
     worker = f"{settings.node_name}/{service}"
     lock = lock_worker(settings.work_dir, service)
     registry = CollectorRegistry()
     launcher = ProcessLauncher(module, keep=(lock.descriptor,))
-    launchers: dict[str, Launcher] = {"probe": ProbeLauncher(), **dict.fromkeys(kinds, launcher)}
+    launchers: dict[str, Launcher] = {"probe": probe or ProbeLauncher(), **dict.fromkeys(kinds, launcher)}
     shop = build_workshop(settings, worker, registry, launchers, job_service)
     supervisor = Supervisor(shop)
     supervisor.listen()
@@ -117,4 +121,4 @@ def run_worker(
 def _register(app: Celery, supervisor: Supervisor) -> None:
     @app.task(name=queue.TASK)  # type: ignore[untyped-decorator]
     def run(job_id: str) -> None:
-        supervisor.run(UUID(job_id))
+        supervisor.run_when_possible(UUID(job_id))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -20,6 +24,7 @@ from redis import Redis
 from sqlalchemy import Engine, create_engine, select, text
 
 from sextant.stack.running import RunningServers
+from sextant.stack.servers import free_port
 from sextant_scheduler.consumer import ControlLoop
 from sextant_scheduler.handlers import control as handlers
 from sextant_scheduler.handlers.control import Control
@@ -241,6 +246,57 @@ def test_a_stream_that_was_lost_is_filled_again_from_the_outbox(
     kept, lost = asyncio.run(lose())
     assert (kept, lost) == (0, len(ids))
     assert sorted(asyncio.run(published(servers.urls.nats_url, ids))) == sorted(f"{job_id}:1" for job_id in ids)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_stream_that_answers_nothing_after_a_full_disk_is_made_anew_when_there_is_room(
+    database: Engine, settings: SchedulerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = submit(database, 2)
+    monkeypatch.setattr(handlers, "STUCK_S", 0.5)
+
+    async def fill(url: str, disk: Path) -> tuple[int, list[str]]:
+        async with control(settings.model_copy(update={"nats_url": url})) as copy:
+            await handlers.relay(copy)
+            subprocess.run(["dd", "if=/dev/zero", f"of={disk}/filler", "bs=64k"], check=False, capture_output=True)
+            more = submit(database, 20, returns={f"n{number}": "x" * 200 for number in range(60)})
+            for _ in range(3):
+                await handlers.relay(copy)
+            (disk / "filler").unlink()
+            await handlers.relay(copy)
+            again = await handlers.ensure_streams(copy)
+            await handlers.relay(copy)
+            return again, await published(url, [*ids, *more])
+
+    with nats_on_a_small_disk(tmp_path) as (url, disk):
+        again, found = asyncio.run(fill(url, disk))
+    assert again >= len(ids)
+    assert len(found) == len(set(found)) == 22
+
+
+@contextmanager
+def nats_on_a_small_disk(path: Path) -> Iterator[tuple[str, Path]]:
+    """A server whose store is a file system of 1 MiB, and that file system."""
+    disk, port = path / "disk", free_port(0)
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
+    (path / "nats.conf").write_text(
+        f'listen: 127.0.0.1:{port}\njetstream: {{ store_dir: "{disk}", max_file_store: 8GB, sync_interval: always }}\n'
+    )
+    server = subprocess.Popen(
+        [
+            shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server",
+            "-c",
+            str(path / "nats.conf"),
+        ]
+    )
+    try:
+        yield f"nats://127.0.0.1:{port}", disk
+    finally:
+        server.kill()
+        server.wait()
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_an_expired_lease_is_taken_away_once_and_a_retry_wakes_when_it_is_due(

@@ -39,7 +39,7 @@ LONG = {"kind": "probe", "sleep_s": 3.8}
 """Long enough for a heartbeat."""
 OF_ROLE = {
     "submitter": [p for p in Point if p.startswith("submit.")],
-    "control": [p for p in Point if p.split(".")[0] in ("relay", "dispatch", "place", "repair", "advance")],
+    "control": [p for p in Point if p.split(".")[0] in ("relay", "dispatch", "place", "repair", "advance", "recall")],
     "agent": [p for p in Point if p.startswith("checkpoint.")],
     "worker": [p for p in Point if p.split(".")[0] in ("claim", "attempt", "beat", "result", "ending", "recover")],
 }
@@ -114,7 +114,7 @@ class Installation:
         }
         for role, (first, *_) in armed.items():
             self.start(role, first)
-        if Point.DISPATCH_FORGOTTEN in points.values():
+        if Point.RECALL_FORGOTTEN in points.values():
             # Before the process that is to die has started, there is nobody who would mark it anew.
             redis = Redis.from_url(self.config["redis_url"].replace("redis+socket", "unix"))
             redis.delete(MARK)

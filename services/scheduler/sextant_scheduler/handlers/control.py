@@ -21,6 +21,8 @@ from sextant_shared.bus import Bus
 from sextant_shared.faults import NO_FAULTS, Faults, Point
 
 T = TypeVar("T")
+STUCK_S = 15.0
+"""Longer than a server takes to flush what it has, or to elect another leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ async def recall(control_: Control) -> int:
         return 0
     async with control_.statements.connect() as conn:
         forgotten = await conn.run_sync(control.forget_dispatched)
-    control_.faults.reach(Point.DISPATCH_FORGOTTEN)
+    control_.faults.reach(Point.RECALL_FORGOTTEN)
     await queues.mark()
     return forgotten
 
@@ -83,10 +85,14 @@ async def recall(control_: Control) -> int:
 async def ensure_streams(control_: Control) -> int:
     """Make the streams that are missing; events that a lost one had are published again, and their number returned.
 
-    The store first, here too: the stream drops by its message id what it has.
+    A stream that answers nothing any more is made anew: a full disk leaves JetStream's so until its server is started
+    again, even when there is room again. The store first, here too: the stream drops by its message id what it has.
     """
-    refill = await control_.bus.lacks_events()
-    published = await control_.transact(control.unpublish) if refill else 0
+    lost = await control_.bus.lacks_events()
+    stuck = not lost and control_.bus.unanswered_s > STUCK_S
+    published = await control_.transact(control.unpublish) if lost or stuck else 0
+    if stuck:
+        await control_.bus.drop_events()
     await control_.bus.ensure_streams()
     return published
 
