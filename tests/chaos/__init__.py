@@ -1,0 +1,1 @@
+"""Real processes under a seeded schedule of faults: see docs/reliability.md."""

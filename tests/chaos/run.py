@@ -1,0 +1,211 @@
+"""Run seeds: `python -m tests.chaos.run [--seed N] [--jobs N] [--faults N] [--logs DIRECTORY]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from sextant import AsyncClient
+from tests.chaos import evidence, invariants, ledger, schedule, workload
+from tests.chaos.faults import Striker
+from tests.chaos.inbox import Inbox
+from tests.chaos.platform import Platform, running
+from tests.chaos.recovery import Recovery, recoveries
+from tests.simulation.model import Store
+
+JOBS, FAULTS = 500, 30
+PER_SECOND = 7.0
+CHECK_EVERY_S = 5.0
+CALM_WITHIN_S = 60.0
+"""After the last fault every job has ended and every message is published, or the run has failed."""
+CONSUMED_WITHIN_S = 15.0
+SHOWN = 20
+SKEW_SEEN_S = 60.0
+
+
+@dataclass
+class Outcome:
+    """What one seed gave."""
+
+    seed: int
+    jobs: int = 0
+    faults: int = 0
+    lost: set[str] = field(default_factory=set)
+    completed_twice: int = 0
+    executed_twice: int = 0
+    violations: list[str] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
+    effects: Counter[str] = field(default_factory=Counter)
+    without_effect: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    states: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    checks: int = 0
+    calm_after_s: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether something does not hold, or was not tried."""
+        return bool(self.lost or self.completed_twice or self.violations or self.without_effect)
+
+
+async def run_seed(seed: int, jobs: int = JOBS, faults: int = FAULTS, logs: Path | None = None) -> Outcome:
+    """A platform of its own, its jobs and its faults, and what is left when calm has returned."""
+    outcome = Outcome(seed)
+    async with running(seed, keep_logs=logs) as platform, AsyncClient(platform.url, platform.key, retries=50) as client:
+        engine = create_engine(platform.direct.database_url, pool_pre_ping=True)
+        clients = workload.Clients(client, platform.home.path / "clients.jsonl", Random(f"clients {seed}"))
+        inbox = Inbox(platform.direct.nats_url)
+        reading = asyncio.create_task(inbox.run())
+        await client.wait(await client.submit(workload.PREPARE), timeout=60)
+        striker = Striker(platform, engine, clients, inbox, Random(f"strikes {seed}"))
+        planned = schedule.plan(seed, faults)
+        checking = asyncio.create_task(_check_on(engine, clients, outcome))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(clients.run(workload.plan(seed, jobs, PER_SECOND)))
+            tasks.create_task(striker.run(planned))
+        checking.cancel()
+        outcome.calm_after_s = await _calm(engine)
+        await _consumed(engine, inbox)
+        reading.cancel()
+        await _judge(platform, engine, clients, inbox, striker, outcome)
+        engine.dispose()
+    outcome.faults = len(planned)
+    outcome.without_effect = sorted(
+        {fault.kind for fault in planned if not striker.effects[fault.kind]} - striker.skipped.keys()
+    )
+    return outcome
+
+
+async def _check_on(engine: Engine, clients: workload.Clients, outcome: Outcome) -> None:
+    """What must hold at every moment, now and then; the store may be down."""
+    while True:
+        await asyncio.sleep(CHECK_EVERY_S)
+        # What is accepted is read before the rows, which may have more.
+        answers = workload.read(clients.path)
+        with suppress(SQLAlchemyError):
+            store = await asyncio.to_thread(evidence.read_store, engine)
+            outcome.violations += invariants.of_rows(store, answers)
+            outcome.checks += 1
+
+
+async def _read(engine: Engine) -> Store | None:
+    try:
+        return await asyncio.to_thread(evidence.read_store, engine)
+    except SQLAlchemyError:
+        return None
+
+
+async def _calm(engine: Engine) -> float:
+    """Wait until nothing is left to do, or too long; the seconds that it took."""
+    began = time.monotonic()
+    while time.monotonic() - began < CALM_WITHIN_S:
+        store = await _read(engine)
+        if store and not list(invariants.unfinished(store)) and all(kept.published for kept in store.outbox.values()):
+            break
+        await asyncio.sleep(0.5)
+    return time.monotonic() - began
+
+
+async def _consumed(engine: Engine, inbox: Inbox) -> None:
+    """Give the consumer the time to read what the stream has."""
+    began = time.monotonic()
+    store = await _read(engine)
+    while store and time.monotonic() - began < CONSUMED_WITHIN_S:
+        if {kept.message.msg_id for kept in store.outbox.values()} <= inbox.seen:
+            return
+        await asyncio.sleep(0.3)
+
+
+async def _judge(
+    platform: Platform, engine: Engine, clients: workload.Clients, inbox: Inbox, striker: Striker, outcome: Outcome
+) -> None:
+    store, answers = evidence.read_store(engine), workload.read(clients.path)
+    work = ledger.read(platform.ledger)
+    stream = await evidence.read_stream(platform.direct.nats_url)
+    async with AsyncClient(platform.direct_url, platform.key) as client:
+        verdict = await client.verify_audit()
+    outcome.jobs = len({answer.key for answer in answers})
+    outcome.lost = invariants.lost(store, answers)
+    outcome.completed_twice = invariants.completed_twice(store)
+    outcome.executed_twice = invariants.executed_twice(store)
+    outcome.violations += [
+        *clients.wrong,
+        *invariants.of_rows(store, answers),
+        *([] if verdict.verdict == "ok" else [f"I9: {verdict.verdict}: {verdict.first_bad}"]),
+        *invariants.of_stream(store, stream, inbox.seen),
+        *invariants.of_files(evidence.Files.read(engine, platform.home.artefacts)),
+        *invariants.unfinished(store),
+        *invariants.of_work(work),
+    ]
+    outcome.recoveries = recoveries(store, striker.strikes)
+    outcome.effects, outcome.skipped = striker.effects, striker.skipped
+    outcome.states = Counter(str(row.state) for row in store.jobs.values())
+    outcome.answers = clients.told
+    offsets = {round((entry.wall - entry.at) / SKEW_SEEN_S) for entry in work}
+    outcome.effects["skewed-clocks"] = len(offsets)
+
+
+def explain(outcome: Outcome, jobs: int, faults: int) -> str:
+    """What a failing seed broke, its schedule, and how to run it again."""
+    lines = [f"seed {outcome.seed}:", *outcome.violations[:SHOWN]]
+    lines += [f"lost: {key}" for key in sorted(outcome.lost)[:SHOWN]]
+    lines += [f"{kind} had no effect" for kind in outcome.without_effect]
+    lines += ["its schedule:", *map(str, schedule.plan(outcome.seed, faults))]
+    lines += [f"again: .venv/bin/python -m tests.chaos.run --seed {outcome.seed} --jobs {jobs} --faults {faults}"]
+    return "\n".join(lines)
+
+
+def tell(outcome: Outcome) -> str:
+    """One seed in a few lines."""
+    seconds = sorted(recovery.seconds for recovery in outcome.recoveries)
+    slowest = sorted(outcome.recoveries, key=lambda recovery: -recovery.seconds)[:3]
+    worst = ", ".join(f"{each.seconds:.1f} s after {each.fault.kind} {each.fault.target}".strip() for each in slowest)
+    return (
+        f"seed {outcome.seed}: {outcome.jobs} jobs, {outcome.faults} faults, {len(outcome.lost)} lost,"
+        f" {outcome.completed_twice} completed twice, {len(outcome.violations)} violations;"
+        f" {outcome.executed_twice} executed again, {len(seconds)} recoveries (worst: {worst or 'none'}),"
+        f" calm after {outcome.calm_after_s:.1f} s, {outcome.checks} checks\n"
+        f"  {dict(outcome.states)}; answers {dict(outcome.answers)}\n  effects {dict(outcome.effects)}"
+    )
+
+
+def run_seeds(
+    seeds: range, jobs: int, faults: int, say: Callable[[str], None], logs: Path | None = None
+) -> Iterator[Outcome]:
+    """One after the other."""
+    for seed in seeds:
+        outcome = asyncio.run(run_seed(seed, jobs, faults, logs))
+        say(tell(outcome))
+        if outcome.failed:
+            say(explain(outcome, jobs, faults))
+        yield outcome
+
+
+def main() -> int:
+    """The exit status says whether all held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--faults", type=int, default=FAULTS)
+    parser.add_argument("--logs", type=Path, help="keep the processes' logs there")
+    given = parser.parse_args()
+    seeds = range(given.seed, given.seed + given.seeds)
+    outcomes = list(run_seeds(seeds, given.jobs, given.faults, lambda line: print(line, flush=True), given.logs))
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
