@@ -28,6 +28,7 @@ TIERS = {
     ],
     "integration": ["tests/integration/sextant_scheduler/test_submissions.py"],
     "crash points": ["tests/integration/sextant_scheduler/test_crash_points.py"],
+    "chaos": ["tests/chaos/test_chaos.py"],
 }
 FAILED = 1
 """Pytest's exit status where a test failed; any other but 0 means that none could be run."""
