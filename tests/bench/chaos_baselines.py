@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,6 +50,13 @@ def applies(fault: Fault) -> bool:
     return fault.kind == "flush" or (fault.kind in LINK_KINDS and fault.target == "valkey")
 
 
+def plan(seed: int, number: int) -> list[Fault]:
+    """The first faults of a longer schedule that apply, as far apart as there."""
+    apart_s = sum(schedule.WAIT_S) / 2
+    fitting = [fault for fault in schedule.plan(seed, 20 * number) if applies(fault)][:number]
+    return [replace(fault, at_s=1.0 + index * apart_s) for index, fault in enumerate(fitting)]
+
+
 def measure(report: Report) -> None:
     """Celery as it comes, Celery tuned, Ray Jobs."""
     seeds, jobs, faults = QUICK if report.quick else (SEEDS, JOBS, FAULTS)
@@ -64,7 +71,9 @@ def measure(report: Report) -> None:
     report.note(
         "tuned: late acknowledgement, rejected when its worker is lost, visibility timeout of 10 s swept each second"
     )
-    report.note("faults: those of the same schedules that strike workers, the broker, or the link to it")
+    report.note(
+        "faults: of the same schedules those that strike workers, the broker or the link to it, as many and as often"
+    )
 
 
 def _tell(report: Report, name: str, found: Found) -> None:
@@ -157,7 +166,7 @@ def _whose(fault: Fault) -> str:
 
 async def _celery(seed: int, jobs: int, faults: int, found: Found, *, tuned: bool) -> None:
     wanted = [each for each in workload.plan(seed, jobs, PER_SECOND) if each.spec["kind"] == "probe"]
-    planned = [fault for fault in schedule.plan(seed, faults) if applies(fault)]
+    planned = plan(seed, faults)
     strikes: list[tuple[float, Fault]] = []
     async with _running(tuned=tuned) as bench:
         url = f"redis://:{quote(bench.home.credentials().valkey)}@127.0.0.1:{bench.proxy.port}/0"

@@ -116,7 +116,8 @@ class Proxy:
         self._writers |= pair
         self._tasks.add(task)
         try:
-            with contextlib.suppress(ConnectionError):
+            # Cancelled only when all is over: whoever accepted the connection would make a fuss about it.
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
         finally:
             self._writers -= pair

@@ -95,6 +95,17 @@ class Clients:
                 await asyncio.sleep(max(0.0, began + each.at_s - time.monotonic()))
                 tasks.create_task(self._one(each))
 
+    async def visit(self, job_id: UUID) -> None:
+        """Look at a job now and then, until cancelled: there is always somebody on the link."""
+        while True:
+            await asyncio.sleep(0.3)
+            try:
+                await self.client.job(job_id)
+            except NotReachable:
+                self.told["unreachable"] += 1
+            except ApiError as error:
+                self._refused(error)
+
     async def _one(self, wanted: Wanted) -> None:
         job_id = await self._submit(wanted)
         if self.rng.random() < self.doubling:
