@@ -174,10 +174,12 @@ async def _judge(
 
 def explain(outcome: Outcome, jobs: int, faults: int) -> str:
     """What a failing seed broke, its schedule, and how to run it again."""
-    lines = [f"seed {outcome.seed}:", *outcome.violations[:SHOWN]]
-    lines += [f"lost: {key}" for key in sorted(outcome.lost)[:SHOWN]]
-    lines += [f"{kind} had no effect" for kind in outcome.without_effect]
-    lines += ["its schedule:", *map(str, schedule.plan(outcome.seed, faults))]
+    found = outcome.violations[:SHOWN]
+    found += [f"lost: {key}" for key in sorted(outcome.lost)[:SHOWN]]
+    found += [f"{kind} had no effect" for kind in outcome.without_effect]
+    found = found or [f"{outcome.completed_twice} jobs completed twice"]
+    lines = [f"seed {outcome.seed}: {found[0]}", *found[1:], "its schedule:"]
+    lines += map(str, schedule.plan(outcome.seed, faults))
     lines += [f"again: .venv/bin/python -m tests.chaos.run --seed {outcome.seed} --jobs {jobs} --faults {faults}"]
     return "\n".join(lines)
 
