@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
 
+from sextant_shared.bus import ThreadedBus
 from sextant_shared.store import tables as t
 
 from .conftest import Api
@@ -155,3 +158,37 @@ def test_the_stream_begins_with_the_state_and_ends_with_the_job(api: Api) -> Non
         events = [line.removeprefix("event: ") for line in stream.iter_lines() if line.startswith("event: ")]
     assert events[0] == "state"
     assert events[-1] == "end"
+
+
+def test_an_old_event_that_comes_again_does_not_end_the_stream(api: Api) -> None:
+    job = api.submit()["id"]
+    old = {
+        "type": "job.state.v1",
+        "event_id": f"{job}:1",
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "correlation_id": job,
+        "job_id": job,
+        "root_id": job,
+        "parent_id": None,
+        "tenant": "default",
+        "kind": "probe",
+        "name": "probe",
+        "seq": 1,
+        "event": "quarantined",
+        "from_state": "RUNNING",
+        "state": "QUARANTINED",
+        "fence": 1,
+        "attempt": 1,
+    }
+    bus = ThreadedBus(api.environment["SEXTANT_NATS_URL"], "test")
+    with api.http.stream("GET", f"/v1/jobs/{job}/stream") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: state"
+        while not bus.connected:
+            time.sleep(0.01)
+        bus.publish("jobs.probe.quarantined.v1", json.dumps(old).encode())
+        time.sleep(0.5)
+        assert api.http.post(f"/v1/jobs/{job}/cancel").status_code in (200, 202)
+        ends = [next(lines) for line in lines if line == "event: end"]
+    bus.close()
+    assert [json.loads(end.removeprefix("data: "))["state"] for end in ends] == ["CANCELLED"]
