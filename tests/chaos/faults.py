@@ -75,9 +75,7 @@ class Striker:
 
     async def _kill(self, name: str, number: signal.Signals) -> int:
         """1 when the process has gone and another has taken its place."""
-        old = self._platform.pid(name)
-        if old is None:
-            return 0
+        old = await self._living(name)
         with contextlib.suppress(ProcessLookupError):
             os.kill(old, number)
         until = time.monotonic() + AGAIN_WITHIN_S
@@ -87,12 +85,15 @@ class Striker:
             await asyncio.sleep(0.05)
         return 1
 
+    async def _living(self, name: str) -> int:
+        """The process of this name; it may be about to start again."""
+        while (pid := self._platform.pid(name)) is None or not psutil.pid_exists(pid):
+            await asyncio.sleep(0.05)
+        return pid
+
     async def _stop(self, fault: Fault) -> int:
         """A frozen host: the process and all below it stand still. How many were seen to."""
-        pid = self._platform.pid(fault.target)
-        if pid is None or not psutil.pid_exists(pid):
-            return 0
-        root = psutil.Process(pid)
+        root = psutil.Process(await self._living(fault.target))
         frozen = [root, *root.children(recursive=True)]
         for process in frozen:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -211,7 +212,9 @@ async def disturb(proxy: Proxy, fault: Fault) -> int:
     before = link.delayed + link.sliced + link.held
     match fault.kind:
         case "reset":
-            return proxy.reset()
+            while not (ended := proxy.reset()):
+                await asyncio.sleep(0.05)  # its server may be about to start again
+            return ended
         case "latency":
             link.latency_s = LATENCY_S
         case "slices":
