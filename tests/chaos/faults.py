@@ -208,8 +208,7 @@ class Striker:
 
 async def disturb(proxy: Proxy, fault: Fault) -> int:
     """Let a link misbehave; how many connections, chunks or slices met with it."""
-    link = proxy.link
-    before = link.delayed + link.sliced + link.held
+    link, before = proxy.link, _met(proxy)
     match fault.kind:
         case "reset":
             while not (ended := proxy.reset()):
@@ -221,8 +220,11 @@ async def disturb(proxy: Proxy, fault: Fault) -> int:
             link.slice_pause_s = SLICE_PAUSE_S
         case _:
             link.open.clear()
-    await asyncio.sleep(fault.lasts_s)
-    met = link.delayed + link.sliced + link.held - before
+    until = time.monotonic() + fault.lasts_s
+    # A link can be quiet for a while: its server may be away.
+    while time.monotonic() < until or (not _met(proxy, before) and time.monotonic() < until + SLOW_WITHIN_S):
+        await asyncio.sleep(0.05)
+    met = _met(proxy, before)
     match fault.kind:
         case "latency":
             link.latency_s = 0.0
@@ -231,6 +233,10 @@ async def disturb(proxy: Proxy, fault: Fault) -> int:
         case _:
             link.open.set()
     return met
+
+
+def _met(proxy: Proxy, before: int = 0) -> int:
+    return proxy.link.delayed + proxy.link.sliced + proxy.link.held - before
 
 
 async def flush(redis_url: str) -> int:

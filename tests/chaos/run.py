@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +33,7 @@ STILL_S, CALM_WITHIN_S = 60.0, 300.0
 been published for so long; or the run has failed. How long it takes is a matter of the machine.
 """
 CONSUMED_WITHIN_S = 15.0
+PREPARED_WITHIN_S = 60.0
 SHOWN = 20
 SKEW_SEEN_S = 60.0
 LEFT = text(
@@ -74,7 +76,8 @@ async def run_seed(seed: int, jobs: int = JOBS, faults: int = FAULTS, logs: Path
         clients = workload.Clients(client, platform.home.path / "clients.jsonl", Random(f"clients {seed}"))
         inbox = Inbox(platform.direct.nats_url)
         reading = asyncio.create_task(inbox.run())
-        first = await client.wait(await client.submit(workload.PREPARE), timeout=60)
+        first = await client.submit(workload.PREPARE)
+        await _prepared(engine, first.id)
         visiting = asyncio.create_task(clients.visit(first.id))
         striker = Striker(platform, engine, clients, inbox, Random(f"strikes {seed}"))
         planned = schedule.plan(seed, faults)
@@ -94,6 +97,17 @@ async def run_seed(seed: int, jobs: int = JOBS, faults: int = FAULTS, logs: Path
         {fault.kind for fault in planned if not striker.effects[fault.kind]} - striker.skipped.keys()
     )
     return outcome
+
+
+async def _prepared(engine: Engine, job_id: UUID) -> None:
+    """Wait until there is a dataset to train on."""
+    began = time.monotonic()
+    while time.monotonic() - began < PREPARED_WITHIN_S:
+        with engine.connect() as conn:
+            if conn.execute(text("SELECT state FROM jobs WHERE id = :id"), {"id": job_id}).scalar() == "SUCCEEDED":
+                return
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"the dataset was not prepared within {PREPARED_WITHIN_S:.0f} s, and nothing was wrong yet")
 
 
 async def _check_on(engine: Engine, clients: workload.Clients, outcome: Outcome) -> None:

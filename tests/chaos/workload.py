@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from sextant import AsyncClient
-from sextant.errors import ApiError, Conflict, NotReachable
+from sextant.errors import ApiError, Conflict, NotFound, NotReachable
 
 DATASET = "digits"
 PREPARE = {"kind": "prepare", "name": DATASET, "source": "package://sklearn/digits", "task": "image-classification"}
@@ -101,6 +101,8 @@ class Clients:
             await asyncio.sleep(0.3)
             try:
                 await self.client.job(job_id)
+            except NotFound:
+                self.wrong.append(f"I1: job {job_id} was accepted, and is not there to be looked at")
             except NotReachable:
                 self.told["unreachable"] += 1
             except ApiError as error:
@@ -136,6 +138,8 @@ class Clients:
                 await self.client.cancel(job_id)
             except Conflict:
                 self.told["too-late-to-cancel"] += 1
+            except NotFound:
+                self.wrong.append(f"I1: job {job_id} was accepted, and is not there to be cancelled")
             except NotReachable:
                 self.told["unreachable"] += 1
                 continue
