@@ -6,6 +6,8 @@ messages do no harm: ADR 0003.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from celery import Celery
 from kombu.entity import Queue
 
@@ -62,6 +64,13 @@ def mark(app: Celery) -> None:
     """From now on the broker `keeps`, until it loses its data."""
     with app.connection_for_write() as connection:
         connection.default_channel.client.set(MARK, "1")
+
+
+def waits(app: Celery, kinds: Sequence[str]) -> bool:
+    """Whether there is a message for a worker of these kinds that nobody has taken. Raises what its client raises."""
+    with app.connection_for_read() as connection:
+        client = connection.default_channel.client
+        return any(client.llen(kind) for kind in kinds)
 
 
 def send(app: Celery, kind: str, job_id: str) -> None:

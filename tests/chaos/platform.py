@@ -99,8 +99,9 @@ def _promise_room(home: Home) -> None:
 
 
 def _options() -> Options:
-    """A free block of ports; two slots whatever the machine has."""
-    for port in range(11_000, 19_000, 50):
+    """A free block of ports; two slots whatever the machine has. Two runs at once begin to look at different places."""
+    first = os.getpid() % 160
+    for port in (11_000 + 50 * ((first + index) % 160) for index in range(160)):
         found = Options(port=port, slots=2)
         if all(port_is_free(number) for number in [*processes.ports(found), _second_port(found)]):
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from sextant_shared import queue
 from sextant_shared.artefacts import Artefacts
 from sextant_shared.bus import ThreadedBus
+from sextant_shared.execution.attention import Attention
 from sextant_shared.execution.identity import WorkerLock
 from sextant_shared.execution.launching import Launcher, ProcessLauncher
 from sextant_shared.execution.measures import Measures
@@ -83,14 +85,18 @@ def run_worker(
     supervisor.listen()
     supervisor.recover()
     app = queue.build_queue(settings.redis_url)
-    _register(app, supervisor)
+    queues = [*kinds, "probe"]
+    attention = Attention(lambda: queue.waits(app, queues), lambda: os._exit(1))
+    _register(app, supervisor, attention)
     ready = threading.Event()
 
     def on_ready(**_: object) -> None:
         ready.set()
+        attention.start()
 
     def on_shutdown(**_: object) -> None:
         log.info("worker.draining")
+        attention.stop()
         supervisor.drain()
 
     worker_ready.connect(on_ready, weak=False)
@@ -103,7 +109,7 @@ def run_worker(
     consumer = app.Worker(
         pool="threads",
         concurrency=1,
-        queues=[*kinds, "probe"],
+        queues=queues,
         hostname=f"{service}@{settings.node_name}",
         without_gossip=True,
         without_mingle=True,
@@ -118,7 +124,8 @@ def run_worker(
         operations.close()
 
 
-def _register(app: Celery, supervisor: Supervisor) -> None:
+def _register(app: Celery, supervisor: Supervisor, attention: Attention) -> None:
     @app.task(name=queue.TASK)  # type: ignore[untyped-decorator]
     def run(job_id: str) -> None:
-        supervisor.run_when_possible(UUID(job_id))
+        with attention.working():
+            supervisor.run_when_possible(UUID(job_id))
