@@ -33,6 +33,7 @@ from sextant_scheduler.metrics import ControlMetrics
 from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control as store
 from sextant_scheduler.store import reads
+from sextant_shared import queue
 from sextant_shared.bus import Bus
 from sextant_shared.contracts.messages import WAKE, NodeAlive
 from sextant_shared.contracts.specs import SPEC
@@ -224,6 +225,18 @@ def test_what_a_broker_has_lost_is_sent_again_at_once(
 
     ids = submit(database, 2)
     assert asyncio.run(lose()) == (0, 2, ids)
+    redis.close()
+
+
+def test_a_message_that_nobody_has_taken_is_seen_to_wait(settings: SchedulerSettings, servers: RunningServers) -> None:
+    app = build_queue(settings.redis_url)
+    redis = Redis.from_url(servers.urls.redis_url.replace("redis+socket", "unix"))
+    redis.flushdb()
+    assert not queue.waits(app, ["export", "probe"])
+    queue.send(app, "export", str(uuid4()))
+    assert queue.waits(app, ["probe", "export"])
+    assert not queue.waits(app, ["probe", "evaluate"])
+    redis.flushdb()
     redis.close()
 
 
