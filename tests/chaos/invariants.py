@@ -25,7 +25,7 @@ ABOUT = {
     "I6": "every change is a legal transition from the state before",
     "I7": "the fence rises by one at each claim and never else",
     "I8": "a job's audit log has no gaps",
-    "I9": "the chain of the audit log holds",
+    "I9": "the audit log's chain holds, and so do its seals",
     "I10": "each audit entry has its message, written in the same transaction",
     "I11": "when calm returns, every message is in the stream, once",
     "I12": "a job has a manifest if it succeeded and only then, of the last fence, and its files are there",

@@ -9,7 +9,7 @@ from random import Random
 LEASE_S = 2.0
 SERVERS = ("postgres", "valkey", "nats")
 WORKERS = ("data-prep", "exporter", "data-prep@b", "trainer")
-SERVICES = (*WORKERS, "scheduler-api", "scheduler-control", "tuner", "inference")
+SERVICES = (*WORKERS, "scheduler-api", "scheduler-control", "scheduler-notary", "tuner", "inference")
 LINKS = (*SERVERS, "api")
 WAIT_S = (1.0, 3.0)
 """Between two faults."""
