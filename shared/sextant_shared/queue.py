@@ -50,8 +50,8 @@ def build_queue(redis_url: str) -> Celery:
     return app
 
 
-MARK = "sextant-marked"
-"""A key that is there as long as the broker has lost nothing."""
+MARK = "probe.marked"
+"""A key that is there as long as the broker has lost nothing; named so that the account may write it."""
 
 
 def keeps(app: Celery) -> bool:
