@@ -49,6 +49,8 @@ SERVICES: Mapping[str, Rights] = {
             WAKE,
             *(JOB_EVENTS, "keys.>", "endpoints.>", "uploads.>", "nodes.>"),
             *(f"{STREAM_API}.{call}.*" for call in ("CREATE", "UPDATE", "INFO")),
+            # A stream that a full disk has left silent is made anew, from the outbox.
+            f"{STREAM_API}.DELETE.EVENTS",
         ),
         subscribe=(WAKE, MEMBERSHIP),
         queues=("probe", "prepare", "export", "evaluate"),
