@@ -25,6 +25,7 @@ from tests.e2e.conftest import Stack, free_options, home_directory
 EXPECTED = {
     "scheduler-api": ["sextant_api_requests_total", "sextant_api_request_seconds_bucket"],
     "scheduler-control": ["sextant_jobs{", "sextant_outbox_lag_seconds", "sextant_repairs_total"],
+    "scheduler-notary": ["sextant_audit_sealed_rows"],
     "data-prep": ["sextant_queue_wait_seconds", "sextant_attempt_seconds"],
     "exporter": ["sextant_queue_wait_seconds", "sextant_attempt_seconds"],
     "trainer": ["sextant_train_step_seconds", "sextant_train_samples_per_second"],
