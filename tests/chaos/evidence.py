@@ -82,7 +82,7 @@ async def read_stream(url: str) -> list[str]:
     try:
         stream = client.jetstream()
         try:
-            state = (await stream.stream_info("EVENTS")).state
+            await stream.stream_info("EVENTS")
         except NotFoundError:
             return []
         subscription = await stream.subscribe("jobs.>", ordered_consumer=True)
@@ -90,7 +90,6 @@ async def read_stream(url: str) -> list[str]:
         for _ in range((info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)):
             message = await subscription.next_msg(timeout=5)
             found.append((message.headers or {}).get("Nats-Msg-Id", ""))
-        del state
     finally:
         await client.close()
     return found

@@ -34,6 +34,7 @@ STILL_S, CALM_WITHIN_S = 60.0, 300.0
 been published for so long; or the run has failed. How long it takes is a matter of the machine.
 """
 CONSUMED_WITHIN_S = 15.0
+REFILLED_WITHIN_S = 20.0
 PREPARED_WITHIN_S = 60.0
 SHOWN = 20
 SKEW_SEEN_S = 60.0
@@ -89,6 +90,7 @@ async def run_seed(seed: int, jobs: int = JOBS, faults: int = FAULTS, logs: Path
         checking.cancel()
         visiting.cancel()
         outcome.calm_after_s = await _calm(engine)
+        await _refilled(engine, platform.direct.nats_url)
         await _consumed(engine, inbox)
         reading.cancel()
         await _judge(platform, engine, clients, inbox, striker, outcome)
@@ -146,6 +148,16 @@ async def _calm(engine: Engine) -> float:
                 least, moved = left, time.monotonic()
         await asyncio.sleep(0.5)
     return time.monotonic() - began
+
+
+async def _refilled(engine: Engine, url: str) -> None:
+    """Give the control process the time to make the stream again, which the last fault may have taken away."""
+    began = time.monotonic()
+    while time.monotonic() - began < REFILLED_WITHIN_S:
+        store, stream = await _read(engine), await evidence.read_stream(url)
+        if store and {kept.message.msg_id for kept in store.outbox.values()} <= set(stream):
+            return
+        await asyncio.sleep(1.0)
 
 
 async def _consumed(engine: Engine, inbox: Inbox) -> None:
