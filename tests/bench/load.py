@@ -26,6 +26,8 @@ CONNECTIONS = 512
 KEYS = 8
 """So many clients, so that no key's own rate is what is measured."""
 BACK_WITHIN_S = 10.0
+STEADY_S = 3
+"""So many seconds as they should be, one after the other, are normal."""
 LATER = (429, 503)
 ROOM = {"SEXTANT_MAX_OPEN_JOBS": "100000000"}
 """Nothing takes the jobs: they all stay open."""
@@ -64,7 +66,8 @@ def run(report: Report) -> None:
         over = send(OVERLOAD * reached, seconds[2])
         after = send(SHARE * reached, 2 * BACK_WITHIN_S)
         _tell(report, rates, steady, seconds[1])
-        _tell_overload(report, over, after, seconds[2])
+        _tell_overload(report, over, seconds[2])
+        _tell_return(report, steady, after)
         _compare(report, platform, [steady, over, after])
 
 
@@ -83,7 +86,7 @@ def _tell(report: Report, rates: list[float], steady: Phase, seconds: float) -> 
     report.note("generator, API and servers share the machine; neither relay nor workers run")
 
 
-def _tell_overload(report: Report, over: Phase, after: Phase, seconds: float) -> None:
+def _tell_overload(report: Report, over: Phase, seconds: float) -> None:
     statuses = Counter(answer.status for answer in over.answers)
     report.figure("overload_offered_per_second", len(over.answers) / seconds)
     report.figure("overload_accepted_per_second", statuses[202] / seconds)
@@ -91,12 +94,19 @@ def _tell_overload(report: Report, over: Phase, after: Phase, seconds: float) ->
     report.figure("overload_told_to_wait", sum(statuses[status] for status in LATER))
     silent = [a for a in over.answers if a.status in LATER and not a.retry_after]
     report.figure("without_retry_after", len(silent))
-    report.figure("other_answers", over.wrong() + after.wrong())
-    report.figure("back_to_normal_s", _back_to_normal(after))
+    report.figure("other_answers", over.wrong())
     told = ", ".join(f"{status or 'none'}: {number}" for status, number in sorted(statuses.items()))
     report.note(f"answers under overload by status: {told}")
     late = [1000 * (answer.sent_s - answer.due_s) for answer in over.answers if answer.status != UNANSWERED]
     report.note(f"under overload requests went out {percentile(late, 0.99):.0f} ms late (p99)")
+
+
+def _tell_return(report: Report, before: Phase, after: Phase) -> None:
+    report.figure("back_to_normal_s", _back_to_normal(after))
+    report.figure("other_answers_after", after.wrong())
+    seconds = {name: _by_second(phase) for name, phase in (("before", before), ("after", after))}
+    told = ", ".join(f"{sum(s > TARGET_MS for s in found)} of {len(found)} {name}" for name, found in seconds.items())
+    report.note(f"normal again: from {STEADY_S} good seconds on; seconds over {TARGET_MS:.0f} ms at p99: {told}")
 
 
 def _by_second(phase: Phase) -> list[float]:
@@ -109,9 +119,10 @@ def _by_second(phase: Phase) -> list[float]:
 
 
 def _back_to_normal(after: Phase) -> float:
-    """Seconds from the end of the overload after which all seconds are as they should be."""
-    bad = [second for second, p99 in enumerate(_by_second(after)) if p99 > TARGET_MS]
-    return float(bad[-1] + 1) if bad else 0.0
+    """Seconds from the end of the overload after which STEADY_S seconds in a row are as they should be."""
+    good = [p99 <= TARGET_MS for p99 in _by_second(after)]
+    steady = [start for start in range(len(good) - STEADY_S + 1) if all(good[start : start + STEADY_S])]
+    return float(steady[0] if steady else len(good))
 
 
 def _compare(report: Report, platform: Platform, phases: list[Phase]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -71,6 +72,9 @@ def run_api() -> None:
     @asynccontextmanager
     async def connect() -> AsyncIterator[Context]:
         async with _context(settings) as made:
+            # What is there now stays: a full collection need not look at it while requests wait.
+            gc.collect()
+            gc.freeze()
             yield made
 
     app = application.create(connect, registry, settings)
