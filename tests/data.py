@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path(os.environ.get("SEXTANT_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
+"""What SEXTANT_DATA names, `../shared/data` otherwise."""
 
 
 def shared_data() -> Path:
-    """The folder that SEXTANT_DATA names, `../shared/data` otherwise. Skips the test where it is missing."""
-    folder = Path(os.environ.get("SEXTANT_DATA", ROOT.parent / "shared/data"))
-    if not folder.is_dir():
-        pytest.skip(f"there is no {folder}: SEXTANT_DATA names a folder with the data sets")
-    return folder
+    """The folder. Skips the test where it is missing."""
+    if not FOLDER.is_dir():
+        pytest.skip(f"there is no {FOLDER}: SEXTANT_DATA names a folder with the data sets")
+    return FOLDER
+
+
+def needed(name: str) -> Path:
+    """A file or folder of it that a benchmark cannot do without."""
+    path = FOLDER / name
+    if not path.exists():
+        raise SystemExit(f"there is no {path}: SEXTANT_DATA names the folder with the data sets")
+    return path

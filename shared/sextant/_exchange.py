@@ -37,7 +37,7 @@ class Fetch:
 
     path: str
     offset: int
-    sink: Callable[[bytes], None]
+    sink: Callable[[bytes], object]
 
 
 @dataclass(frozen=True)

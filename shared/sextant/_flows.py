@@ -148,7 +148,7 @@ def _trouble(outcome: Outcome, wanted: Wanted, policy: Policy) -> ClientError:
     return TransferFailed(f"{wanted.path}: the server ends the file before its {wanted.size} bytes are there")
 
 
-def download(path: str, sink: Callable[[bytes], None], policy: Policy) -> Flow[None]:
+def download(path: str, sink: Callable[[bytes], object], policy: Policy) -> Flow[None]:
     """Bytes that are made as they are read, once: what was cut off cannot go on. Raises ApiError, NotReachable."""
     outcome = yield Fetch(path, 0, sink)
     if isinstance(outcome, Answer) and outcome.status >= 400:

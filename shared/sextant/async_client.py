@@ -212,7 +212,7 @@ class AsyncClient:
         """Rows of the audit log."""
         return self._pages(requests.audit(subject))
 
-    async def export_audit(self, sink: Callable[[bytes], None], job: JobLike | None = None) -> None:
+    async def export_audit(self, sink: Callable[[bytes], object], job: JobLike | None = None) -> None:
         """Hand the audit log to `sink`, as JSON lines; with a job, of other rows only what its check needs."""
         await self._run(flows.download(requests.audit_log(job), sink, self._policy))
 

@@ -214,7 +214,7 @@ class Client:
         """Rows of the audit log."""
         return self._pages(requests.audit(subject))
 
-    def export_audit(self, sink: Callable[[bytes], None], job: JobLike | None = None) -> None:
+    def export_audit(self, sink: Callable[[bytes], object], job: JobLike | None = None) -> None:
         """Hand the audit log to `sink`, as JSON lines; with a job, of other rows only what its check needs."""
         self._run(flows.download(requests.audit_log(job), sink, self._policy))
 

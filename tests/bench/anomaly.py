@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -18,8 +17,8 @@ import numpy as np
 from tests.bench.platforms import whole
 from tests.bench.report import Report
 from tests.bench.simple_detectors import DETECTORS, Rows, Values, f1_of, smoothed, threshold
+from tests.data import needed
 
-DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHARES = (0.4, 0.3)
 """Of the rows for training and validation."""
 DAYS = (0.5, 1.0, 2.0)
@@ -51,9 +50,7 @@ class Series:
 
 def run(report: Report) -> None:
     """Each series by jobs of the platform, and by the simple detectors, with the same splits and threshold rule."""
-    folder = DATA / "nab"
-    if not folder.is_dir():
-        raise SystemExit(f"there is no {folder}: SEXTANT_DATA names the folder with the data sets")
+    folder = needed("nab")
     found = [one for one in _series(folder) if one.anomaly[sum(one.sizes[:2]) :].any()]
     found = [one for one in found if one.sizes[0] >= LEAST_DAYS * one.day]
     chosen = [one for one in found if one.name in QUICK] if report.quick else found

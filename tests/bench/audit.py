@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine, text
 
-from sextant import auditing
+from sextant import auditing, witnessing
 from sextant_shared.contracts.notes import Checkpoint, Verifier
 from tests.bench import tampering
 from tests.bench.platforms import database
@@ -31,8 +31,8 @@ def run(report: Report) -> None:
         for number in range(4):
             tampering.fill(engine, JOBS // 4, Random(number))
             tampering.seal(engine, notary)
-        verifier = auditing.read_verifier(notary / "key.pub")
-        signed = auditing.read_checkpoints(notary / "checkpoints", verifier)
+        verifier = witnessing.read_verifier(notary / "key.pub")
+        signed = witnessing.read_checkpoints(notary / "checkpoints", verifier)
         _tamper(report, engine, signed, each)
         _forge(report, notary, signed, verifier)
         _alarms(report, engine, notary, verifier, clean)
@@ -75,7 +75,7 @@ def _forge(report: Report, notary: Path, signed: list[Checkpoint], verifier: Ver
     file = notary / "forged"
     file.write_text(tampering.forged(signed, verifier))
     try:
-        auditing.read_checkpoints(file, verifier)
+        witnessing.read_checkpoints(file, verifier)
     except auditing.Tampered:
         report.note("checkpoints that another key signed in the notary's name: refused")
     else:
@@ -93,7 +93,7 @@ def _alarms(report: Report, engine: Engine, notary: Path, verifier: Verifier, nu
             report.say(f"{turn} of {number} clean logs")
         with engine.connect() as conn:
             lines = tampering.exported(conn)
-        signed = auditing.read_checkpoints(notary / "checkpoints", verifier)
+        signed = witnessing.read_checkpoints(notary / "checkpoints", verifier)
         false += auditing.verify(lines, signed).verdict != "ok"
     report.figure("clean_logs", number)
     report.figure("false_alarms", false)
@@ -111,7 +111,7 @@ def _speed(report: Report, rows: int) -> None:
             began = time.monotonic()
             lines = [line.encode() for line in tampering.exported(conn)]
             report.figure("exported_per_second", _count(engine) / (time.monotonic() - began))
-        signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+        signed = witnessing.read_checkpoints(notary / "checkpoints", witnessing.read_verifier(notary / "key.pub"))
         rates = []
         for _ in range(5):
             began = time.process_time()

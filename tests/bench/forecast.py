@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-from pathlib import Path
 from typing import Any
 
 from sextant import Client
 from tests.bench.platforms import whole
 from tests.bench.report import Report
+from tests.data import needed
 
-DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MONTH = 30 * 24
 PREPARE: dict[str, Any] = {
     "kind": "prepare",
@@ -28,9 +26,7 @@ WINDOWS = 2785
 
 def run(report: Report) -> None:
     """One pipeline a seed, two of them at a time: train, export, deploy, evaluate."""
-    file = DATA / "ett" / "ETTh1.csv"
-    if not file.is_file():
-        raise SystemExit(f"there is no {file}: SEXTANT_DATA names the folder with the data sets")
+    file = needed("ett/ETTh1.csv")
     seeds = range(1 if report.quick else 5)
     with whole() as platform, platform.client() as client:
         source = client.push(file).uri

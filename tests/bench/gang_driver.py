@@ -23,11 +23,11 @@ import psutil
 from sextant import Client
 from sextant._requests import JobLike
 from sextant.answers import ProgressEvent
-from sextant.auditing import verify_server
 from sextant.stack import control
 from sextant.stack.home import Credentials, Home
 from sextant.stack.processes import Options
 from sextant.stack.servers import USER, Nats, Postgres
+from sextant.witnessing import verify_server
 from sextant_shared.contracts.views import JobView
 from tests.bench import shaped
 from tests.bench.object_store import BUCKET, object_store

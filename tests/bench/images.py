@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 import zipfile
@@ -17,8 +16,8 @@ from sextant import Client
 from tests.bench.platforms import whole
 from tests.bench.report import Report
 from tests.bench.simple_classifiers import CLASSIFIERS, accuracy
+from tests.data import needed
 
-DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PREPARE: dict[str, Any] = {
     "kind": "prepare",
     "task": "image-classification",
@@ -44,9 +43,7 @@ RUN_S = 3600.0
 
 def run(report: Report) -> None:
     """Prepare all images with exact shares of each class, train on two ranks, export, deploy, evaluate."""
-    file = DATA / "cifar10" / "cifar10_train10k_test2k.zip"
-    if not file.is_file():
-        raise SystemExit(f"there is no {file}: SEXTANT_DATA names the folder with the data sets")
+    file = needed("cifar10/cifar10_train10k_test2k.zip")
     with whole() as platform, platform.client() as client, tempfile.TemporaryDirectory() as directory:
         folder = Path(directory) / "images"
         _unpack(file, folder, QUICK_CLASSES if report.quick else None)

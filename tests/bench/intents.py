@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import tempfile
 import time
@@ -14,8 +13,8 @@ from typing import Any
 from sextant import Client
 from tests.bench.platforms import whole
 from tests.bench.report import Report
+from tests.data import needed
 
-DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PREPARE: dict[str, Any] = {
     "kind": "prepare",
     "task": "text-classification",
@@ -40,9 +39,7 @@ RUN_S = 3600.0
 
 def run(report: Report) -> None:
     """Prepare with the given splits, fine-tune on two ranks, export, deploy, evaluate on all of the test split."""
-    file = DATA / "clinc150" / "data_full.json"
-    if not file.is_file():
-        raise SystemExit(f"there is no {file}: SEXTANT_DATA names the folder with the data sets")
+    file = needed("clinc150/data_full.json")
     with whole() as platform, platform.client() as client, tempfile.TemporaryDirectory() as directory:
         table = Path(directory) / "clinc150.csv"
         intents = _write(file, table, QUICK if report.quick else None)

@@ -27,8 +27,8 @@ from sextant_parallel import GlobalOrder
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_trainer.training.tasks import Task, open_task
 from tests.bench.report import Report
+from tests.data import needed
 
-DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BATCH, WORKERS = 128, (0, 1, 2)
 FILE_ROWS, BATCH_ROWS, ROW_BYTES = 1 << 20, 1 << 16, 3 * 32 * 32
 TERABYTE = 10**12
@@ -122,9 +122,7 @@ def _template(path: Path) -> list[int]:
 
 
 def _speed(report: Report, folder: Path) -> None:
-    file = DATA / "cifar10" / "cifar10_train10k_test2k.zip"
-    if not file.is_file():
-        raise SystemExit(f"there is no {file}: SEXTANT_DATA names the folder with the data sets")
+    file = needed("cifar10/cifar10_train10k_test2k.zip")
     _prepare(file, folder)
     epochs, rounds = (2, 1) if report.quick else (5, 3)
     task = open_task(folder, TrainConfig(), {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import statistics
 import tempfile
 import time
@@ -15,8 +14,8 @@ import numpy as np
 from sextant import Client
 from tests.bench.platforms import whole
 from tests.bench.report import Report
+from tests.data import needed
 
-DATA = Path(os.environ.get("SEXTANT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 COLUMNS = (
     *("age", "workclass", "fnlwgt", "education", "education_num", "marital_status", "occupation", "relationship"),
     *("race", "sex", "capital_gain", "capital_loss", "hours_per_week", "native_country", "income"),
@@ -72,9 +71,7 @@ def run(report: Report) -> None:
 
 
 def _rows(report: Report) -> Rows:
-    folder = DATA / "adult"
-    if not folder.is_dir():
-        raise SystemExit(f"there is no {folder}: SEXTANT_DATA names the folder with the data sets")
+    folder = needed("adult")
     found = {split: _read(folder / f"adult-{split}.csv") for split in ("train", "test")}
     seen = {tuple(row[:-1]) for row in found["test"]}
     found["train"] = [row for row in found["train"] if tuple(row[:-1]) not in seen]

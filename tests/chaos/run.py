@@ -18,7 +18,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sextant import AsyncClient, Client
-from sextant.auditing import Verdict, verify_server
+from sextant.auditing import Verdict
+from sextant.witnessing import verify_server
 from tests.chaos import evidence, invariants, ledger, schedule, workload
 from tests.chaos.faults import Striker
 from tests.chaos.inbox import Inbox

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from sextant import Client, documents
-from sextant.auditing import Verdict, verify_server
+from sextant.auditing import Verdict
 from sextant.stack import control, processes
 from sextant.stack.home import Home
 from sextant.stack.processes import Options
 from sextant.stack.supervisor import port_is_free
+from sextant.witnessing import verify_server
 
 
 @dataclass(frozen=True)

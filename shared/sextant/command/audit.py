@@ -87,14 +87,14 @@ def verify(
     """Check the audit log, row by row, against signed checkpoints. Exit code 0: it holds; 2: it was tampered with, and
     the first row that does not hold is named; 3: what is at hand does not suffice to know.
     """
-    from sextant import auditing
+    from sextant import witnessing
 
     with session(ctx, as_json) as this:
         key, signed = _keys(this, pubkey, checkpoints)
         if log is None:
-            verdict = auditing.verify_server(this.client, key, signed, job)
+            verdict = witnessing.verify_server(this.client, key, signed, job)
         else:
-            verdict = auditing.verify_file(log, key, signed, job)
+            verdict = witnessing.verify_file(log, key, signed, job)
         this.document(verdict)
         _say(this, verdict)
     if verdict.verdict != "ok":
@@ -137,19 +137,15 @@ def export(
 
     with session(ctx, as_json) as this:
         if str(out) == "-":
-            this.client.export_audit(lambda chunk: _pass_on(sys.stdout.buffer.write(chunk)), job)
+            this.client.export_audit(sys.stdout.buffer.write, job)
             return
         try:
             with out.open("wb") as file:
-                this.client.export_audit(lambda chunk: _pass_on(file.write(chunk)), job)
+                this.client.export_audit(file.write, job)
         except OSError as error:
             raise BadInput(f"{out} cannot be written: {error.strerror or error}", field="FILE") from None
         this.document({"file": str(out), "bytes": out.stat().st_size})
         this.say(f"{out}: {out.stat().st_size} bytes")
-
-
-def _pass_on(_: int) -> None:
-    pass
 
 
 def checkpoints(
@@ -159,11 +155,11 @@ def checkpoints(
     as_json: Json = False,
 ) -> None:
     """Fetch the checkpoints that are not in DIRECTORY yet. Kept on another machine, they witness what the log was."""
-    from sextant import auditing
+    from sextant import witnessing
 
     with session(ctx, as_json) as this:
         key, _ = _keys(this, pubkey, Path("/"))
-        added, last = auditing.witness(this.client, key, directory)
+        added, last = witnessing.witness(this.client, key, directory)
         this.document({"added": added, "size": last})
         this.say(f"{added} checkpoints came to {directory}; the last is over {last} rows")
 
@@ -185,7 +181,7 @@ def expire(
     with session(ctx, as_json) as this:
         try:
             with archive.open("xb") as file:
-                this.client.export_audit(lambda chunk: _pass_on(file.write(chunk)))
+                this.client.export_audit(file.write)
         except OSError as error:
             raise BadInput(f"{archive} cannot be written: {error.strerror or error}", field="--archive") from None
         rows = this.client.expire_audit(before.replace(tzinfo=UTC))

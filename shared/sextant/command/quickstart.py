@@ -23,9 +23,9 @@ def quickstart(
 ) -> None:
     """Start the platform, run the digits pipeline, and say what came out and what to type next."""
     with session(ctx, as_json) as this:
-        from sextant.auditing import verify_server
         from sextant.stack import control
         from sextant.stack.home import Home
+        from sextant.witnessing import verify_server
 
         try:
             up_seconds = _bring_up(this, port)

@@ -31,6 +31,7 @@ class Rights:
 
 
 WISHES = ("jobs.*.cancelling.v1", "jobs.*.pausing.v1")
+"""What makes an attempt ask the store at once what its owner wants: a short run would be over by the next heartbeat."""
 
 SERVICES: Mapping[str, Rights] = {
     "scheduler-api": Rights(

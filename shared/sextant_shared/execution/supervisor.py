@@ -25,7 +25,6 @@ from sextant_shared.lifecycle.place import Place
 
 log = structlog.get_logger(__name__)
 
-"""What makes an attempt ask the store at once what its owner wants: a short run would be over by the next heartbeat."""
 STORE_AGAIN_S = 0.5
 
 

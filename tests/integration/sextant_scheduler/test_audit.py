@@ -13,7 +13,7 @@ from tests.bench.audit import is_named
 from tests.integration.sextant_scheduler.conftest import Api
 from typer.testing import CliRunner
 
-from sextant import Client, auditing
+from sextant import Client, auditing, witnessing
 from sextant.command.app import build
 from sextant_scheduler.handlers.notary import Notary, Refused, Seals
 from sextant_scheduler.store import sealing
@@ -38,7 +38,7 @@ def verdict(engine: Engine, notary: Path) -> auditing.Verdict:
     """Of the whole log, against what was signed."""
     with engine.connect() as conn:
         lines = tampering.exported(conn)
-    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    signed = witnessing.read_checkpoints(notary / "checkpoints", witnessing.read_verifier(notary / "key.pub"))
     return auditing.verify(lines, signed)
 
 
@@ -52,7 +52,7 @@ def test_an_untouched_log_holds(logged: Engine, notary: Path) -> None:
 
 @pytest.mark.parametrize("kind", tampering.KINDS)
 def test_what_is_falsified_is_found_and_named(logged: Engine, notary: Path, kind: str) -> None:
-    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    signed = witnessing.read_checkpoints(notary / "checkpoints", witnessing.read_verifier(notary / "key.pub"))
     for seed in range(3):
         with logged.connect() as conn:
             victim, lines = tampering.tampered(conn, kind, Random(seed))
@@ -63,12 +63,12 @@ def test_what_is_falsified_is_found_and_named(logged: Engine, notary: Path, kind
 
 
 def test_checkpoints_that_another_key_signed_are_refused(logged: Engine, notary: Path) -> None:
-    verifier = auditing.read_verifier(notary / "key.pub")
-    signed = auditing.read_checkpoints(notary / "checkpoints", verifier)
+    verifier = witnessing.read_verifier(notary / "key.pub")
+    signed = witnessing.read_checkpoints(notary / "checkpoints", verifier)
     file = notary / "forged"
     file.write_text(tampering.forged(signed, verifier))
     with pytest.raises(auditing.Tampered, match="checkpoint 1"):
-        auditing.read_checkpoints(file, verifier)
+        witnessing.read_checkpoints(file, verifier)
 
 
 def test_the_database_itself_refuses_to_change_the_log(logged: Engine) -> None:
@@ -83,7 +83,7 @@ def test_a_log_without_a_notary_for_a_minute_is_incomplete(logged: Engine, notar
         lines = tampering.exported(conn)
     header = json.loads(lines[0])
     later = header | {"at": header["at"].replace(header["at"][:4], str(int(header["at"][:4]) + 1))}
-    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    signed = witnessing.read_checkpoints(notary / "checkpoints", witnessing.read_verifier(notary / "key.pub"))
     found = auditing.verify([json.dumps(later), *lines[1:]], signed)
     assert (found.verdict, "older than 60 s" in (found.reason or "")) == ("incomplete", True)
     assert auditing.verify(lines[:-1], signed).verdict == "incomplete"
@@ -94,7 +94,7 @@ def test_rows_of_one_job_are_checked_with_the_hashes_of_the_others(logged: Engin
     with logged.connect() as conn:
         victim = tampering.pick(conn, Random(1))
         lines = tampering.exported(conn, victim.subject)
-    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    signed = witnessing.read_checkpoints(notary / "checkpoints", witnessing.read_verifier(notary / "key.pub"))
     found = auditing.verify(lines, signed)
     assert (found.verdict, found.subjects) == ("ok", 1)
     assert "row" not in "".join(line for line in lines if "leaf" in line and victim.subject not in line)
@@ -178,15 +178,15 @@ def test_the_api_gives_the_log_and_the_checkpoints_by_which_it_holds(api: Api, n
     tampering.seal(api.engine, notary, batches=20)
     answer = api.http.get("/v1/audit/log")
     assert answer.headers["content-type"].startswith("application/x-ndjson")
-    signed = auditing.read_checkpoints(notary / "checkpoints", auditing.read_verifier(notary / "key.pub"))
+    signed = witnessing.read_checkpoints(notary / "checkpoints", witnessing.read_verifier(notary / "key.pub"))
     found = auditing.verify(answer.text.splitlines(), signed)
     assert (found.verdict, found.reason) == ("ok", None)
     kept = notary / "kept"
     with Client(str(api.http.base_url), api.http.headers["authorization"].split()[1]) as client:
-        added, size = auditing.witness(client, notary / "key.pub", kept)
+        added, size = witnessing.witness(client, notary / "key.pub", kept)
         assert (added, size) == (len(signed), signed[-1].size)
-        assert auditing.witness(client, notary / "key.pub", kept) == (0, size)
-        assert auditing.verify_server(client, notary / "key.pub", kept).verdict == "ok"
+        assert witnessing.witness(client, notary / "key.pub", kept) == (0, size)
+        assert witnessing.verify_server(client, notary / "key.pub", kept).verdict == "ok"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from sextant_shared.store import audit
 FORMAT = "sextant-backup/1"
 INDEX = "backup.json"
 NOTARY_KEY = "notary/key"
-MAX_INDEX_BYTES = 2**30
 SAY_EVERY_S = 1.0
 Say = Callable[[str], None]
 
