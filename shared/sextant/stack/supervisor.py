@@ -207,7 +207,9 @@ class Supervisor:
     @staticmethod
     async def _answers(spec: ProcessSpec, path: str) -> bool:
         try:
-            return await asyncio.wait_for(_ask(spec, path), 2.0)
+            # Not wait_for: on Python 3.11 it drops a cancellation that comes as the answer does.
+            async with asyncio.timeout(2.0):
+                return await _ask(spec, path)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False
 
