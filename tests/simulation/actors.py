@@ -198,7 +198,7 @@ async def worker(world: World, me: Process) -> None:
         job_id = world.queue[index]
         if not world.chance(world.weather.double):
             del world.queue[index]
-        await attempt(world, me, job_id, None)
+        await attempt(world, me, job_id)
 
 
 async def _recover(world: World, me: Process) -> None:
@@ -234,11 +234,17 @@ async def agent(world: World, me: Process, *, slots: int) -> None:
         await world.sleep(world.rng.random() * 2.0)
 
 
-async def attempt(world: World, me: Process, job_id: UUID, epoch: int | None) -> None:
+async def attempt(world: World, me: Process, woken: UUID, epoch: int | None = None) -> None:
     """From claim to commit, as `execution.supervisor`; what cannot be written is left to the reaper."""
+    job_id = woken
     try:
         sent = world.time
         async with world.transaction(me) as tx:
+            if epoch is None:
+                first = await world.call(me, "looks for the next job", tx.next_queued, woken)
+                if first is None:
+                    return
+                job_id = first
             job, decision = await apply(world, me, tx, job_id, m.Claim(me.name, LEASE_S, epoch))
         if isinstance(decision, m.Transition):
             if epoch is not None and job.epoch != epoch:

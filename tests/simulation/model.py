@@ -354,6 +354,17 @@ class Tx:
         due = [row.id for row in self._jobs() if row.state is State.RETRY_WAIT and row.run_after <= now]
         return self._lock_free(due)[:limit]
 
+    def next_queued(self, woken: UUID) -> UUID | None:
+        """`jobs.next_queued`."""
+        kind = self.row(woken).kind
+        due = [row for row in self._jobs() if row.state is State.QUEUED and row.kind == kind]
+        due = [row for row in due if row.run_after <= self._store.now]
+        order = [row.id for row in sorted(due, key=queue_order)]
+        first = next((job_id for job_id in order if self._store.locks.get(job_id, self) is self), None)
+        if first := first or next(iter(order), None):
+            self._lock(first)
+        return first
+
     def to_dispatch(self, again_s: float, limit: int) -> list[tuple[UUID, str]]:
         """`control.to_dispatch`."""
         now = self._store.now
@@ -366,7 +377,7 @@ class Tx:
             and row.run_after <= now
             and (row.dispatched_at is None or row.dispatched_at < before)
         ]
-        return [(row.id, row.kind) for row in sorted(due, key=lambda row: (-row.priority, row.id))[:limit]]
+        return [(row.id, row.kind) for row in sorted(due, key=queue_order)[:limit]]
 
     def mark_dispatched(self, ids: Sequence[UUID]) -> None:
         """`control.mark_dispatched`."""
@@ -386,7 +397,7 @@ class Tx:
         """`control.waiting_gangs`."""
         now = self._store.now
         ready = [r for r in self._jobs() if r.kind == "train" and r.state is State.QUEUED and r.run_after <= now]
-        ordered = sorted(ready, key=lambda row: (-row.priority, row.id))[:limit]
+        ordered = sorted(ready, key=queue_order)[:limit]
         wanted = [(row.id, row.spec.get("resources", {})) for row in ordered]
         return [Waiting(i, int(r.get("ranks", 1)), int(r.get("min_ranks") or r.get("ranks", 1))) for i, r in wanted]
 
@@ -444,6 +455,11 @@ class Tx:
     def reserved_for(self, node: str) -> list[tuple[UUID, int]]:
         """`sextant_trainer.store.reserved_for`."""
         return [(r.id, r.epoch) for r in self._jobs() if r.state is State.RESERVED and r.lease_owner == node]
+
+
+def queue_order(row: Row) -> tuple[bool, int, UUID]:
+    """`jobs.QUEUE_ORDER`."""
+    return row.attempt == 0, -row.priority, row.id
 
 
 def _beats(row: Row, fence: int, now: datetime) -> bool:

@@ -151,6 +151,9 @@ class RealTx:
     def due_retries(self, limit: int) -> list[UUID]:
         return control.due_retries(self.conn, limit)
 
+    def next_queued(self, woken: UUID) -> UUID | None:
+        return jobs.next_queued(self.conn, woken)
+
     def to_dispatch(self, again_s: float, limit: int) -> list[tuple[UUID, str]]:
         return control.to_dispatch(self.conn, again_s, limit)
 

@@ -210,6 +210,13 @@ class LifecycleRules(RuleBasedStateMachine):
         job = self.job(pick)
         self.tell(job.id, m.Claim(job.lease_owner or "n1", LEASE_S, job.epoch - epoch_back))
 
+    @rule(pick=PICK)
+    def claim_the_next(self, pick: int) -> None:
+        woken = self.job(pick)
+        first = self.both(lambda tx, rng: tx.next_queued(woken.id), commit=False)
+        if first:
+            self.tell(first, m.Claim("n1", LEASE_S))
+
     @rule(pick=PICK, back=BACK)
     def beat(self, pick: int, back: int) -> None:
         job = self.job(pick)

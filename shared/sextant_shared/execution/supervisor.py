@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -11,6 +12,7 @@ from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from sextant_shared.contracts.messages import JobEvent
@@ -55,9 +57,12 @@ class Supervisor:
             attempt.hurry()
 
     def run(self, job_id: UUID, epoch: int | None = None) -> bool:
-        """Claim the job and see it through; False where it is not to be had (a doubled or late message)."""
+        """Claim the job and see it through; False where it is not to be had (a late message)."""
+        return self._run(lambda conn: job_id, epoch)
+
+    def _run(self, choose: Callable[[Connection], UUID | None], epoch: int | None) -> bool:
         sent = time.monotonic()
-        claimed = self._claim(job_id, epoch)
+        claimed = self._claim(choose, epoch)
         if claimed is None:
             return False
         job, place, node = claimed
@@ -74,16 +79,17 @@ class Supervisor:
                 self._running.discard(attempt)
         return True
 
-    def run_when_possible(self, job_id: UUID) -> bool:
-        """As `run`, but where the store is away, wait for it: a message that is given up would be missed for long.
+    def run_next(self, woken: UUID) -> bool:
+        """Claim the first queued job of the kind of this one, and see it through; False where there is none.
 
-        False also where the worker drains meanwhile.
+        Where the store is away, wait for it: a message that is given up would be missed for long. False also where the
+        worker drains meanwhile.
         """
         while not self._draining.is_set():
             try:
-                return self.run(job_id)
+                return self._run(lambda conn: jobs.next_queued(conn, woken), None)
             except OperationalError as error:
-                log.warning("claim.store_unavailable", job_id=str(job_id), error=str(error.orig).splitlines()[0][:300])
+                log.warning("claim.store_unavailable", woken=str(woken), error=str(error.orig).splitlines()[0][:300])
                 self._draining.wait(STORE_AGAIN_S)
         return False
 
@@ -111,10 +117,13 @@ class Supervisor:
             self._shop.bus.wake()
         return len(held)
 
-    def _claim(self, job_id: UUID, epoch: int | None) -> tuple[Job, Place, str] | None:
+    def _claim(self, choose: Callable[[Connection], UUID | None], epoch: int | None) -> tuple[Job, Place, str] | None:
         event = Claim(self._shop.worker, self._shop.lease_s, epoch)
         place = Place()
         with self._shop.engine.begin() as conn:
+            job_id = choose(conn)
+            if job_id is None:
+                return None
             job, decision = jobs.apply(conn, job_id, event, actor=self._shop.worker, rng=self._rng)
             node = job.lease_owner or self._shop.worker
             if isinstance(decision, Transition) and job.kind in GANG_KINDS:

@@ -128,4 +128,4 @@ def _register(app: Celery, supervisor: Supervisor, attention: Attention) -> None
     @app.task(name=queue.TASK)  # type: ignore[untyped-decorator]
     def run(job_id: str) -> None:
         with attention.working():
-            supervisor.run_when_possible(UUID(job_id))
+            supervisor.run_next(UUID(job_id))

@@ -238,6 +238,28 @@ def expired(conn: Connection, limit: int) -> list[UUID]:
     return list(conn.execute(query.with_for_update(skip_locked=True)).scalars())
 
 
+QUEUE_ORDER = ((t.jobs.c.attempt > 0).desc(), t.jobs.c.priority.desc(), t.jobs.c.id)
+"""A job that has begun goes before those that have not: what a fault hit must not wait behind all that came since."""
+
+SAME_KIND = select(t.jobs.c.kind).where(t.jobs.c.id == bindparam("woken")).scalar_subquery()
+QUEUED = select(t.jobs.c.id).where(
+    # Written out: an index of these rows is found by it.
+    text("state = 'QUEUED'"), t.jobs.c.kind == SAME_KIND, t.jobs.c.run_after <= func.clock_timestamp()
+)  # fmt: skip
+NEXT = QUEUED.order_by(*QUEUE_ORDER).limit(1).with_for_update()
+NEXT_FREE = QUEUED.order_by(*QUEUE_ORDER).limit(1).with_for_update(skip_locked=True)
+
+
+def next_queued(conn: Connection, woken: UUID) -> UUID | None:
+    """The queued job that is first among those of the same kind as `woken`, locked; None where there is none.
+
+    A job that another transaction holds is waited for only where there is no other: it may be held to be marked, and
+    the message that was to wake somebody for it may be this one.
+    """
+    named = {"woken": woken}
+    return conn.execute(NEXT_FREE, named).scalar() or conn.execute(NEXT, named).scalar()
+
+
 def held_by(conn: Connection, owner: str) -> list[Job]:
     """Jobs whose lease a worker of this name holds, for its successor to release."""
     query = select(*JOB_COLUMNS).where(t.jobs.c.lease_owner == owner, t.jobs.c.finished_at.is_(None))

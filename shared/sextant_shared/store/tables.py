@@ -85,7 +85,15 @@ jobs = Table(
     UniqueConstraint("tenant", "idem_key"),
     Index("jobs_tenant_id_index", "tenant", "id"),
     Index("jobs_parent_index", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
-    Index("jobs_waiting_index", "kind", "run_after", postgresql_where=text("state IN ('QUEUED', 'RETRY_WAIT')")),
+    Index(
+        "jobs_next_index",
+        "kind",
+        text("(attempt > 0) DESC"),
+        text("priority DESC"),
+        "id",
+        postgresql_where=text("state = 'QUEUED'"),
+    ),
+    Index("jobs_retry_index", "run_after", postgresql_where=text("state = 'RETRY_WAIT'")),
     Index("jobs_lease_index", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
     Index("jobs_open_index", "kind", "state", postgresql_where=text("finished_at IS NULL")),
 )

@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy import Engine, create_engine, select, text, update
 
 from sextant.stack.running import RunningServers
 from sextant_scheduler.handlers.submission import new_job
@@ -90,9 +90,10 @@ class Shop:
     artefacts: Path
     made: Workshop
 
-    def submit(self) -> UUID:
+    def submit(self, kind: str = "export", priority: int = 0) -> UUID:
         """A job that waits for the worker."""
-        spec = SPEC.validate_python({"kind": "export", "model": {"model": "m"}})
+        more = {"model": {"model": "m"}} if kind == "export" else {}
+        spec = SPEC.validate_python({"kind": kind, "priority": priority, **more})
         with self.engine.begin() as conn:
             return jobs.submit(conn, [new_job(spec, tenant="default", actor="t", key=str(new_id()), inputs={})])[0].id
 
@@ -241,6 +242,45 @@ def test_a_doubled_message_finds_nothing_to_claim(shop: Shop) -> None:
     assert shop.row(job_id).fence == 1
 
 
+def test_a_message_wakes_for_the_first_job_of_its_queue(shop: Shop) -> None:
+    with shop.engine.begin() as conn:
+        assert jobs.next_queued(conn, new_id()) is None
+    urgent_elsewhere = shop.submit("probe", priority=100)
+    old, young, urgent = shop.submit(), shop.submit(), shop.submit(priority=5)
+    hit, waits = shop.submit(), shop.submit(priority=-5)
+    for job_id, fence in ((hit, 1), (waits, 1)):
+        shop.tell(job_id, m.Claim("w", 60.0))
+        shop.tell(job_id, m.Died(fence, "was killed"))
+    with shop.engine.begin() as conn:
+        conn.execute(update(t.jobs).where(t.jobs.c.id == waits).values(run_after=text("now() + interval '1 hour'")))
+        shop_order = []
+        while first := jobs.next_queued(conn, young):
+            shop_order.append(first)
+            conn.execute(update(t.jobs).where(t.jobs.c.id == first).values(run_after=text("now() + interval '1 h'")))
+        assert jobs.next_queued(conn, urgent_elsewhere) == urgent_elsewhere
+    assert shop_order == [hit, urgent, old, young]
+
+
+def test_a_job_that_is_held_is_passed_over_and_waited_for_only_where_there_is_no_other(shop: Shop) -> None:
+    first, second = shop.submit(), shop.submit()
+    with shop.engine.begin() as holds:
+        assert jobs.next_queued(holds, second) == first
+        with shop.engine.begin() as conn:
+            assert jobs.next_queued(conn, first) == second
+            found: list[UUID | None] = []
+
+            def wait() -> None:
+                with shop.engine.begin() as waiting:
+                    found.append(jobs.next_queued(waiting, first))
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            thread.join(0.5)
+            assert thread.is_alive(), "both are held"
+    thread.join(10)
+    assert found == [first]
+
+
 def test_a_message_is_not_given_up_while_the_store_is_away(shop: Shop, servers: RunningServers) -> None:
     job_id = shop.submit()
     name = shop.engine.url.database
@@ -248,7 +288,7 @@ def test_a_message_is_not_given_up_while_the_store_is_away(shop: Shop, servers: 
     with admin.connect() as conn:
         conn.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
         conn.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :n"), {"n": name})
-        thread = threading.Thread(target=shop.supervisor.run_when_possible, args=(job_id,))
+        thread = threading.Thread(target=shop.supervisor.run_next, args=(job_id,))
         thread.start()
         thread.join(1.5)
         assert thread.is_alive()
@@ -260,7 +300,7 @@ def test_a_message_is_not_given_up_while_the_store_is_away(shop: Shop, servers: 
 
 def test_a_worker_that_drains_waits_for_no_store(shop: Shop) -> None:
     shop.supervisor.drain()
-    assert not shop.supervisor.run_when_possible(shop.submit())
+    assert not shop.supervisor.run_next(shop.submit())
 
 
 def test_what_a_dead_predecessor_held_is_handed_back_at_once(shop: Shop) -> None:

@@ -119,7 +119,10 @@ def _waits_for_slots(s: Situation) -> Iterator[Reason]:
 def _waits_for_worker(s: Situation) -> Iterator[Reason]:
     if s.ahead:
         yield Reason(
-            rule="order", message=f"{len(s.ahead)} queued {s.kind} jobs go first", remedy="wait for them", jobs=s.ahead
+            rule="order",
+            message=f"{len(s.ahead)} queued {s.kind} jobs go first",
+            remedy="wait for them, or give this one a higher priority",
+            jobs=s.ahead,
         )
     if s.running:
         yield Reason(

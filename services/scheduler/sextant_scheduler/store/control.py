@@ -13,6 +13,7 @@ from sextant_scheduler.domain.placement import Node, Waiting
 from sextant_scheduler.domain.rounds import Message
 from sextant_shared.contracts.messages import NodeAlive
 from sextant_shared.contracts.specs import CELERY_KINDS
+from sextant_shared.lifecycle.jobs import QUEUE_ORDER
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 
@@ -62,7 +63,7 @@ TO_DISPATCH = text(
     SELECT id, kind FROM jobs
     WHERE state = 'QUEUED' AND kind = ANY(:kinds) AND run_after <= clock_timestamp()
       AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp() - make_interval(secs => :again_s))
-    ORDER BY priority DESC, id LIMIT :limit
+    ORDER BY (attempt > 0) DESC, priority DESC, id LIMIT :limit
     """
 )
 
@@ -99,7 +100,7 @@ def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
     query = select(t.jobs.c.id, ranks.label("ranks"), least.label("least"))
     ready = (t.jobs.c.kind == "train", t.jobs.c.state == State.QUEUED, t.jobs.c.run_after <= func.clock_timestamp())
     gone = ~select(t.reservations.c.node).where(t.reservations.c.job_id == t.jobs.c.id).exists()
-    rows = conn.execute(query.where(*ready, gone).order_by(t.jobs.c.priority.desc(), t.jobs.c.id).limit(limit))
+    rows = conn.execute(query.where(*ready, gone).order_by(*QUEUE_ORDER).limit(limit))
     return [Waiting(row.id, row.ranks or 1, row.least or row.ranks or 1) for row in rows]
 
 

@@ -184,13 +184,14 @@ SITUATION_AHEAD = text(
     """
     SELECT o.id FROM jobs o JOIN jobs j ON j.id = :id
     WHERE o.kind = j.kind AND o.state = 'QUEUED' AND o.id <> j.id
-      AND (o.priority, j.id) > (j.priority, o.id) ORDER BY o.priority DESC, o.id LIMIT 20
+      AND (o.attempt > 0, o.priority, j.id) > (j.attempt > 0, j.priority, o.id)
+    ORDER BY o.attempt > 0 DESC, o.priority DESC, o.id LIMIT 20
     """
 )
 
 
 def ahead_of(conn: Connection, job_id: UUID) -> list[UUID]:
-    """Queued jobs of the same kind that go first: a higher priority, or the same and older."""
+    """Queued jobs of the same kind that go first: they have begun, or a higher priority, or the same and older."""
     return list(conn.execute(SITUATION_AHEAD, {"id": job_id}).scalars())
 
 
