@@ -66,11 +66,11 @@ def mark(app: Celery) -> None:
         connection.default_channel.client.set(MARK, "1")
 
 
-def waits(app: Celery, kinds: Sequence[str]) -> bool:
-    """Whether there is a message for a worker of these kinds that nobody has taken. Raises what its client raises."""
+def waiting(app: Celery, kinds: Sequence[str]) -> set[str]:
+    """Those of the kinds for which there is a message that no worker has taken. Raises what its client raises."""
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
-        return any(client.llen(kind) for kind in kinds)
+        return {kind for kind in kinds if client.llen(kind)}
 
 
 def send(app: Celery, kind: str, job_id: str) -> None:

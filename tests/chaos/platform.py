@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
 from sextant.stack import processes
+from sextant.stack.accounts import Accounts
 from sextant.stack.home import Credentials, Home, write_private
 from sextant.stack.processes import METRICS_PORTS_FROM, Options, ProcessSpec
-from sextant.stack.servers import USER, Postgres, ServerUrls, Valkey, free_port
+from sextant.stack.servers import Postgres, ServerUrls, Valkey, free_port
 from sextant.stack.supervisor import Supervisor, port_is_free
 from tests.chaos.proxy import Proxy
 from tests.chaos.schedule import LEASE_S, WORKERS, skews
@@ -77,9 +77,12 @@ async def running(seed: int, *, keep_logs: Path | None = None) -> AsyncIterator[
         _promise_room(home)
         await supervisor.start(servers, TIMEOUT_S)
         base = processes.environment(home, credentials, direct, options)
-        await supervisor.run_once(processes.migration(base, credentials), TIMEOUT_S)
+        accounts = Accounts(home, credentials, nats_port)
+        await supervisor.run_once(processes.migration(base, credentials, accounts), TIMEOUT_S)
         ledger = path / "work.txt"
-        await supervisor.start(_services(home, credentials, links, options, seed, ledger), TIMEOUT_S)
+        base |= {"SEXTANT_LEASE_S": str(LEASE_S), "SEXTANT_NODE_NAME": "a", "CHAOS_LEDGER": str(ledger)}
+        specs = _services(home, processes.services(base, options, accounts), options, seed)
+        await supervisor.start([_through(links, spec) for spec in specs], TIMEOUT_S)
         yield Platform(home, supervisor, links, direct, credentials.admin_key, disks, ledger)
     finally:
         await supervisor.stop()
@@ -130,30 +133,32 @@ def _links(home: Home, credentials: Credentials, nats_port: int, options: Option
     }
 
 
-def _services(
-    home: Home, credentials: Credentials, links: dict[str, Proxy], options: Options, seed: int, ledger: Path
-) -> list[ProcessSpec]:
-    proxied = ServerUrls(
-        f"postgresql+psycopg://{USER}:{quote(credentials.postgres)}@127.0.0.1:{links['postgres'].port}/postgres",
-        f"redis://:{quote(credentials.valkey)}@127.0.0.1:{links['valkey'].port}/0",
-        f"nats://{USER}:{quote(credentials.nats)}@127.0.0.1:{links['nats'].port}",
-    )
-    folders = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    base = {
-        **processes.environment(home, credentials, proxied, options),
-        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
-        "SEXTANT_LEASE_S": str(LEASE_S),
-        "SEXTANT_NODE_NAME": "a",
-        "CHAOS_LEDGER": str(ledger),
-    }
+def _through(links: dict[str, Proxy], spec: ProcessSpec) -> ProcessSpec:
+    """The service with each of its servers behind the proxy."""
+    environment = dict(spec.environment)
+    for variable, link, form in (
+        ("SEXTANT_DATABASE_URL", "postgres", "postgresql+psycopg://{}@127.0.0.1:{}/postgres"),
+        ("SEXTANT_REDIS_URL", "valkey", "redis://{}@127.0.0.1:{}/0"),
+        ("SEXTANT_NATS_URL", "nats", "nats://{}@127.0.0.1:{}"),
+    ):
+        if url := environment[variable]:
+            account = url.partition("://")[2].partition("@")[0]
+            environment[variable] = form.format(account, links[link].port)
+    return replace(spec, environment=environment)
+
+
+def _services(home: Home, services: list[ProcessSpec], options: Options, seed: int) -> list[ProcessSpec]:
+    """Those of `sextant up`, with workers that note what they do, and one of a second host."""
+    folders = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    services = [replace(spec, environment={**spec.environment, "PYTHONPATH": folders}) for spec in services]
     wrong = skews(seed)
-    specs = [_noting(spec, spec.name, wrong) for spec in processes.services(base, options)]
-    first = next(spec for spec in specs if spec.name == "data-prep")
+    first = next(spec for spec in services if spec.name == "data-prep")
     port = _second_port(options)
     own = {"SEXTANT_NODE_NAME": SECOND_NODE, "SEXTANT_WORK_DIR": f"{home.work}-b", "SEXTANT_METRICS_PORT": str(port)}
     name = f"data-prep@{SECOND_NODE}"
     second = replace(first, name=name, environment={**first.environment, **own}, metrics_port=port)
-    return [*specs, _noting(second, "data-prep", wrong)]
+    noting = [_noting(spec, spec.name, wrong) for spec in services]
+    return [*noting, _noting(second, "data-prep", wrong)]
 
 
 def _noting(spec: ProcessSpec, service: str, wrong: dict[str, float]) -> ProcessSpec:

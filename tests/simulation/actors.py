@@ -14,9 +14,10 @@ from sextant_scheduler.domain.pipeline import Child, CreateStep
 from sextant_scheduler.domain.placement import Node as LiveNode
 from sextant_scheduler.domain.placement import Waiting
 from sextant_scheduler.domain.rounds import Message
+from sextant_scheduler.handlers.control import ROUSE_S
 from sextant_scheduler.handlers.pipelines import step_job
 from sextant_scheduler.handlers.submission import body_hash
-from sextant_shared.contracts.specs import SPEC, PipelineSpec
+from sextant_shared.contracts.specs import CELERY_KINDS, SPEC, PipelineSpec
 from sextant_shared.errors import StaleFence
 from sextant_shared.execution.hold import Hold, Wish, conclude
 from sextant_shared.execution.launching import Ending
@@ -169,8 +170,11 @@ async def _round(world: World, me: Process, *, sweep: bool) -> None:
         await rounds.repair(Ports(world, me, tx))
     if not world.marked:
         async with world.transaction(me) as tx:
-            await world.call(me, "lets all be sent again", tx.forget_dispatched)
+            await world.call(me, "lets all be sent again", tx.forget_dispatched, CELERY_KINDS, 0.0)
         world.marked = True
+    if not world.queue:
+        async with world.transaction(me) as tx:
+            await world.call(me, "lets what waits be sent again", tx.forget_dispatched, CELERY_KINDS, ROUSE_S)
     announced, world.announced = world.announced, []
     sent = await rounds.dispatch(outside, outside, announced)
     async with world.transaction(me) as tx:

@@ -385,9 +385,14 @@ class Tx:
         for job_id in self._lock_free(queued):
             self._rows[job_id] = self.row(job_id).with_({"dispatched_at": self._store.now})
 
-    def forget_dispatched(self) -> int:
+    def forget_dispatched(self, kinds: Sequence[str], sent_s: float) -> int:
         """`control.forget_dispatched`."""
-        sent = [row.id for row in self._jobs() if row.state is State.QUEUED and row.dispatched_at is not None]
+        before = self._store.now - timedelta(seconds=sent_s)
+        sent = [
+            row.id
+            for row in self._jobs()
+            if row.state is State.QUEUED and row.kind in kinds and row.dispatched_at and row.dispatched_at <= before
+        ]
         free = self._lock_free(sent)
         for job_id in free:
             self._rows[job_id] = self.row(job_id).with_({"dispatched_at": None})

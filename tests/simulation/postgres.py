@@ -160,8 +160,8 @@ class RealTx:
     def mark_dispatched(self, ids: Sequence[UUID]) -> None:
         control.mark_dispatched(self.conn, ids)
 
-    def forget_dispatched(self) -> int:
-        return control.forget_dispatched(self.conn)
+    def forget_dispatched(self, kinds: Sequence[str], sent_s: float) -> int:
+        return control.forget_dispatched(self.conn, kinds, sent_s)
 
     def waiting_gangs(self, limit: int) -> list[Waiting]:
         return control.waiting_gangs(self.conn, limit)

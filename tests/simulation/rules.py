@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sextant_scheduler.domain import advancing, rounds
 from sextant_scheduler.handlers.submission import body_hash
-from sextant_shared.contracts.specs import SPEC
+from sextant_shared.contracts.specs import CELERY_KINDS, SPEC
 from sextant_shared.errors import StaleFence
 from sextant_shared.lifecycle import machine as m
 from sextant_shared.lifecycle.jobs import NewJob
@@ -249,7 +249,7 @@ class LifecycleRules(RuleBasedStateMachine):
 
     @rule()
     def recall(self) -> None:
-        self.both(lambda tx, rng: tx.forget_dispatched())
+        self.both(lambda tx, rng: tx.forget_dispatched(CELERY_KINDS, 0.0))
 
     @rule(seed=PICK)
     def advance(self, seed: int) -> None:

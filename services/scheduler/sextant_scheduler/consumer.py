@@ -95,6 +95,8 @@ class ControlLoop:
             self._metrics.repaired(await handlers.repair(self._control))
             if recalled := await handlers.recall(self._control):
                 log.warning("control.messages_lost", sent_again=recalled)
+            if roused := await handlers.rouse(self._control):
+                log.info("control.queues_empty", sent_again=roused)
         # Dispatch comes before the relay: a job's way to its worker is what people wait for.
         announced, self._announced = self._announced, []
         sent = await handlers.dispatch(self._control, announced)

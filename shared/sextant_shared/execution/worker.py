@@ -86,7 +86,7 @@ def run_worker(
     supervisor.recover()
     app = queue.build_queue(settings.redis_url)
     queues = [*kinds, "probe"]
-    attention = Attention(lambda: queue.waits(app, queues), lambda: os._exit(1))
+    attention = Attention(lambda: bool(queue.waiting(app, queues)), lambda: os._exit(1))
     _register(app, supervisor, attention)
     ready = threading.Event()
 

@@ -228,14 +228,38 @@ def test_what_a_broker_has_lost_is_sent_again_at_once(
     redis.close()
 
 
+def test_a_job_whose_message_was_taken_and_not_answered_is_sent_again_soon(
+    database: Engine, settings: SchedulerSettings, servers: RunningServers
+) -> None:
+    redis = Redis.from_url(servers.urls.redis_url.replace("redis+socket", "unix"))
+    redis.flushdb()
+
+    async def rounds() -> list[int]:
+        async with control(settings) as copy:
+            await handlers.mark_dispatched(copy, await handlers.dispatch(copy))
+            with database.begin() as conn:
+                conn.execute(text("UPDATE jobs SET dispatched_at = clock_timestamp() - interval '3 s'"))
+            waits = await handlers.rouse(copy)
+            redis.lpop("probe")
+            lost = await handlers.rouse(copy)
+            await handlers.mark_dispatched(copy, await handlers.dispatch(copy))
+            redis.lpop("probe")
+            young = await handlers.rouse(copy)
+            return [waits, lost, young]
+
+    submit(database, 1)
+    assert asyncio.run(rounds()) == [0, 1, 0]
+    redis.close()
+
+
 def test_a_message_that_nobody_has_taken_is_seen_to_wait(settings: SchedulerSettings, servers: RunningServers) -> None:
     app = build_queue(settings.redis_url)
     redis = Redis.from_url(servers.urls.redis_url.replace("redis+socket", "unix"))
     redis.flushdb()
-    assert not queue.waits(app, ["export", "probe"])
+    assert queue.waiting(app, ["export", "probe"]) == set()
     queue.send(app, "export", str(uuid4()))
-    assert queue.waits(app, ["probe", "export"])
-    assert not queue.waits(app, ["probe", "evaluate"])
+    assert queue.waiting(app, ["probe", "export"]) == {"export"}
+    assert queue.waiting(app, ["probe", "evaluate"]) == set()
     redis.flushdb()
     redis.close()
 

@@ -18,11 +18,14 @@ from sextant_scheduler.handlers.ports import CeleryQueues, DueJobs, JetStream, T
 from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control
 from sextant_shared.bus import Bus
+from sextant_shared.contracts.specs import CELERY_KINDS
 from sextant_shared.faults import NO_FAULTS, Faults, Point
 
 T = TypeVar("T")
 STUCK_S = 15.0
 """Longer than a server takes to flush what it has, or to elect another leader."""
+ROUSE_S = 2.0
+"""By then a worker that has nothing to do has claimed what it was woken for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,22 @@ async def recall(control_: Control) -> int:
     if await queues.keep():
         return 0
     async with control_.statements.connect() as conn:
-        forgotten = await conn.run_sync(control.forget_dispatched)
+        forgotten = await conn.run_sync(control.forget_dispatched, CELERY_KINDS, 0.0)
     control_.faults.reach(Point.RECALL_FORGOTTEN)
     await queues.mark()
     return forgotten
+
+
+async def rouse(control_: Control) -> int:
+    """Where jobs wait and their queue has no message, let them be sent again; their number.
+
+    Their messages were lost with a worker, or one that is busy holds them while others have nothing to do.
+    """
+    empty = await CeleryQueues(control_.celery).empty()
+    if not empty:
+        return 0
+    async with control_.statements.connect() as conn:
+        return await conn.run_sync(control.forget_dispatched, empty, ROUSE_S)
 
 
 async def ensure_streams(control_: Control) -> int:

@@ -23,7 +23,7 @@ from sextant_scheduler.settings import SchedulerSettings
 from sextant_scheduler.store import control
 from sextant_shared import queue
 from sextant_shared.bus import Bus
-from sextant_shared.contracts.specs import PipelineSpec
+from sextant_shared.contracts.specs import CELERY_KINDS, PipelineSpec
 from sextant_shared.errors import NotFound
 from sextant_shared.faults import Faults, Point
 from sextant_shared.lifecycle import gangs, jobs
@@ -173,6 +173,15 @@ class CeleryQueues:
             await asyncio.to_thread(queue.mark, self.celery)
         except Exception as error:  # noqa: BLE001 - then all is sent once more
             log.warning("dispatch.broker_unavailable", error=str(error))
+
+    async def empty(self) -> list[str]:
+        """Kinds for whose workers no message waits; none of them where the broker is away."""
+        try:
+            waiting = await asyncio.to_thread(queue.waiting, self.celery, CELERY_KINDS)
+        except Exception as error:  # noqa: BLE001 - any broker error means the same
+            log.warning("dispatch.broker_unavailable", error=str(error))
+            return []
+        return [kind for kind in CELERY_KINDS if kind not in waiting]
 
     async def wake(self, due: Sequence[tuple[UUID, str]]) -> list[UUID]:
         """Send a message for each; those sent before the broker failed, if it did."""

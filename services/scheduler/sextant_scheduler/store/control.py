@@ -81,9 +81,10 @@ def mark_dispatched(conn: Connection, ids: Sequence[UUID]) -> None:
     conn.execute(update(t.jobs).where(t.jobs.c.id.in_(waiting)).values(dispatched_at=func.clock_timestamp()))
 
 
-def forget_dispatched(conn: Connection) -> int:
-    """Let every queued job be sent to its queue again; their number."""
-    where = (t.jobs.c.state == State.QUEUED, t.jobs.c.dispatched_at.is_not(None))
+def forget_dispatched(conn: Connection, kinds: Sequence[str], sent_s: float) -> int:
+    """Let queued jobs that were sent to these queues so long ago be sent again; their number."""
+    before = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, sent_s)
+    where = (t.jobs.c.state == State.QUEUED, t.jobs.c.kind.in_(kinds), t.jobs.c.dispatched_at <= before)
     waiting = select(t.jobs.c.id).where(*where).with_for_update(skip_locked=True)
     return conn.execute(update(t.jobs).where(t.jobs.c.id.in_(waiting)).values(dispatched_at=None)).rowcount
 
