@@ -197,8 +197,10 @@ class Striker:
         before = self._inbox.redelivered
         self._inbox.slow = True
         until = time.monotonic() + fault.lasts_s
-        # It cannot be slow before something comes: its server may be away.
+        rewound = False
+        # It cannot be slow before something comes: its server may be away, and all jobs may have ended.
         while time.monotonic() < until or self._inbox.redelivered == before:
+            rewound = rewound or await self._inbox.rewind()
             await asyncio.sleep(0.1)
             if time.monotonic() > until + SLOW_WITHIN_S:
                 break

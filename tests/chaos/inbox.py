@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig
 
 ACK_WAIT_S = 1.0
-NAME = "chaos-inbox"
+STREAM, NAME = "EVENTS", "chaos-inbox"
 
 
 async def quiet(error: Exception) -> None:
@@ -35,12 +35,22 @@ class Inbox:
                 await self._consume()
             await asyncio.sleep(0.3)
 
+    async def rewind(self) -> bool:
+        """Have the stream read from its beginning once more; False where its server is away."""
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=2, error_cb=quiet)
+            try:
+                return await client.jetstream(timeout=2).delete_consumer(STREAM, NAME)
+            finally:
+                await client.close()
+        return False
+
     async def _consume(self) -> None:
         client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=2, error_cb=quiet)
         try:
             config = ConsumerConfig(ack_wait=ACK_WAIT_S, max_ack_pending=200)
             stream = client.jetstream(timeout=2)
-            subscription = await stream.pull_subscribe("jobs.>", durable=NAME, stream="EVENTS", config=config)
+            subscription = await stream.pull_subscribe("jobs.>", durable=NAME, stream=STREAM, config=config)
             while client.is_connected:
                 try:
                     messages = await subscription.fetch(50, timeout=1)
