@@ -35,6 +35,9 @@ class ParallelConfig(Record):
     schedules: tuple[Annotated[Schedule, Field(strict=False)], ...] = Field(tuple(Schedule), strict=False, min_length=1)
     offload_optimizer: bool = False
     recompute: bool = True
+    probe: int = Field(
+        0, ge=0, le=5, description="so many of the best plans run for a few steps, and the fastest is taken"
+    )
 
     @classmethod
     def read(cls, config: Mapping[str, Any] | ParallelConfig) -> ParallelConfig:

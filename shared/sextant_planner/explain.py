@@ -85,7 +85,14 @@ def _why(choice: Choice) -> list[str]:
     lines.append(f"  Most of the step is {largest}; the ideal with no communication, no waiting and nothing computed")
     ideal = best.prediction.breakdown.compute
     lines.append(f"  twice would take {_seconds(ideal)}: {ideal / best.prediction.step_s:.1%} of that is reached.")
-    if len(choice.candidates) > 1:
+    if best.measured_s is not None:
+        tried = sum(candidate.measured_s is not None for candidate in choice.candidates)
+        error = best.prediction.step_s / best.measured_s - 1
+        lines.append(
+            f"  The fastest of {tried} that were tried: {_seconds(best.measured_s)} a step, which was"
+            f" predicted {error:+.1%} off."
+        )
+    elif len(choice.candidates) > 1:
         second = choice.candidates[1]
         gain = second.prediction.step_s / best.prediction.step_s - 1
         lines.append(f"  {gain:.1%} faster than the next best.")
@@ -95,7 +102,8 @@ def _why(choice: Choice) -> list[str]:
 def _others(choice: Choice) -> list[str]:
     best = choice.best.prediction.step_s
     return [
-        f"  +{other.prediction.step_s / best - 1:6.1%}  {other.plan.describe()}: {_difference(other, choice.best)}"
+        f"  {other.prediction.step_s / best - 1:+7.1%}  {other.plan.describe()}: {_difference(other, choice.best)}"
+        + (f"; tried: {_seconds(other.measured_s)}" if other.measured_s is not None else "")
         for other in choice.candidates[1:]
     ]
 

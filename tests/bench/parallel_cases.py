@@ -123,6 +123,14 @@ def tangle() -> nn.Module:
     return Tangle()
 
 
+def sequential() -> nn.Module:
+    """A user's own: its normalisations are blocks of the chain, not parts of one."""
+    torch.manual_seed(7)
+    first, second = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.Conv2d(8, 16, 3, 2, 1, bias=False)
+    convolutions = (first, nn.BatchNorm2d(8), nn.ReLU(), second, nn.BatchNorm2d(16), nn.ReLU())
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16 * 4 * 4, 5))
+
+
 IMAGES = (3, 16, 16)
 RESNET: dict[str, Any] = {"width": 8, "depths": [4, 2]}
 UNET: dict[str, Any] = {"channels": 8, "depth": 3, "groups": 4}
@@ -147,6 +155,7 @@ FAMILIES = {
             False,
             ("tp", *NO_SEQUENCE),
         ),
+        Family("sequential", sequential, images, per_sample, 0.05, 8, True, ("tp", *NO_SEQUENCE), True),
         Family("module", tangle, rows, per_sample, 0.1, 1, False, ("pp", "tp", *NO_SEQUENCE)),
     )
 }

@@ -123,7 +123,7 @@ VIT = {"zoo": "vit", "config": {"patch": 2, "hidden": 32, "heads": 4, "layers": 
 @pytest.mark.parametrize(
     ("model", "parallel", "plan"),
     [
-        (CNN, {"auto_tune": True}, ""),
+        (CNN, {"auto_tune": True, "probe": 2}, ""),
         (CNN, {"pipeline_stages": 2, "model_parallelism": 1, "data_parallelism": 1, "microbatches": 2}, "pp2"),
         (VIT, {"pipeline_stages": 1, "model_parallelism": 2, "data_parallelism": 1}, "tp2"),
     ],
@@ -144,6 +144,8 @@ def test_a_run_by_a_plan(
     whole = build(model["zoo"], model["config"], (1, 8, 8), 10).state_dict()
     found = {name: value.shape for name, value in weights(stack, ended, tmp_path).items()}
     assert found == {name: tuple(value.shape) for name, value in whole.items()}
+    candidates = json.loads((tmp_path / "plan.json").read_text())["choice"]["candidates"]
+    assert sum("measured_s" in each for each in candidates) == parallel.get("probe", 0)
     assert (tmp_path / "plan.svg").read_text().startswith("<svg")
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sextant_parallel.fit import Checkpoints, Fit, History, Latest, Rebalancer, Training, Watcher
+from sextant_parallel.fit import Checkpoints, Fit, History, Latest, Rebalancer, Training, Watcher, probe
 from sextant_parallel.optimized import Decision, OptimizedPlan
 from sextant_parallel.profiling import cache as profiles
 from sextant_parallel.profiling.device import measure_device
@@ -102,6 +102,8 @@ class DynamicParallel:
         one, in a world of any size. Every `window` steps the ranks compare what they take, and judge it by `policy`.
         """
         optimized = self.optimize()
+        if self.config.probe:
+            optimized = probe(optimized, training, self.config.probe)
         latest = Latest(directory)
         announce = latest.announce if leads() else None
         checkpoints = Checkpoints(directory, announce, start=agree(latest.path), every=every)

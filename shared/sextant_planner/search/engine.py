@@ -30,6 +30,7 @@ class Candidate(Record):
 
     plan: ParallelPlan
     prediction: Prediction
+    measured_s: float | None = Field(None, description="seconds of a step, where the plan was tried")
 
 
 class Rejection(Record):

@@ -10,6 +10,8 @@ FAST = [
     ("module", "dp2-uneven"),
     ("unet", "dp2-micro"),
     ("decoder", "zero3"),
+    ("sequential", "zero2"),
+    ("sequential", "pp2-dp2"),
     ("resnet", "dp2"),
     ("resnet", "tp2"),
     ("unet", "tp2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from tests.bench.plan_measured_rank import FREE
 from tests.bench.ranks import run
 from torch import Tensor, nn
 
-from sextant_parallel import DynamicParallel, Training, Watcher
-from sextant_parallel.fit import Checkpoints, Fit, Latest
+from sextant_parallel import DynamicParallel, OptimizedPlan, Training, Watcher
+from sextant_parallel.fit import Checkpoints, Fit, Latest, probe
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
 from sextant_parallel.world import leads
@@ -143,3 +144,31 @@ def test_a_slow_rank_gets_a_smaller_share_without_a_restart(tmp_path: Path) -> N
     first, second = run(2, slowed, str(tmp_path))
     assert first == second
     assert first[0] == ("reshare", "imbalance")
+
+
+def probed() -> tuple[list[str], list[float], int]:
+    def batches(step: int, rows: slice) -> tuple[Tensor, Tensor]:
+        # The rows of the data cost by far the most, which the planner does not know.
+        time.sleep(0.01 * (rows.stop - rows.start))
+        return rebalance_rank.batches(step, rows)
+
+    config = {"auto_tune": True, "global_batch": 24, "sharding": ["none"], "recompute": False}
+    sample = rebalance_rank.batches(0, slice(0, 1))[0]
+    dynamic = DynamicParallel(config, model=rebalance_rank.make(), sample=sample, cluster=rebalance_rank.cluster(2))
+    optimized = dynamic.optimize(top=20)
+    best = {candidate.plan.dp: candidate for candidate in reversed(optimized.decision.choice.candidates)}
+    choice = optimized.decision.choice.model_copy(update={"candidates": (best[1], best[2])})
+    training = Training(rebalance_rank.make, batches, rebalance_rank.loss, rebalance_rank.optimizer, STEPS)
+    torch.manual_seed(5)
+    found = probe(OptimizedPlan(optimized.decision.model_copy(update={"choice": choice})), training, 2)
+    assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(5)), "the run draws as it would have"
+    candidates = found.decision.choice.candidates
+    return [c.plan.describe() for c in candidates], [c.measured_s or 0.0 for c in candidates], found.plan.dp
+
+
+def test_what_plans_take_where_they_are_tried_decides_between_them() -> None:
+    told = run(2, probed)
+    assert told[0] == told[1], "every rank has the same order"
+    _, seconds, chosen = told[0]
+    assert chosen == 2, "data parallelism shares out the rows"
+    assert 0.12 < seconds[0] < seconds[1]

@@ -97,6 +97,20 @@ def test_a_choice_survives_json_and_can_be_looked_at() -> None:
     assert len(picture.findall(".//{http://www.w3.org/2000/svg}rect")) > len(choice.candidates)
 
 
+def test_a_plan_that_was_tried_is_told_with_what_it_took() -> None:
+    choice = search(chain(UNEVEN, tp_limit=4), cluster(4), Wishes(global_batch=16))
+    first, second, *rest = choice.candidates
+    tried = (
+        second.model_copy(update={"measured_s": 2 * second.prediction.step_s}),
+        first.model_copy(update={"measured_s": 1.5}),
+        *rest,
+    )
+    text = explain(choice.model_copy(update={"candidates": tried}))
+    assert "The fastest of 2 that were tried" in text
+    assert "predicted -50.0% off" in text
+    assert text.count("tried: 1.500 s") == 1
+
+
 def test_two_searches_choose_alike() -> None:
     first, second = (search(chain(UNEVEN, tp_limit=2), cluster(8), Wishes(global_batch=32)) for _ in range(2))
     assert first.candidates == second.candidates

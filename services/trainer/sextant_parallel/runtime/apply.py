@@ -249,6 +249,7 @@ def apply(
     skeleton = chain.skeleton() if plan.pp > 1 else []
     if synchronise_batch_norm and plan.dp > 1:
         synchronise(module, mesh.groups("dp_replicate", "dp_shard"))
+        chain = chain_of(module)  # a block that is itself a normalisation is another one now
     parts, run = _split(chain, skeleton, mesh)
     copies = data.replication(parts[0], mesh)
     runtime = Runtime(chain.joined(parts), mesh, copies, run, chain)

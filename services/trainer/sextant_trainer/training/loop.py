@@ -76,6 +76,8 @@ class Trainer(Watcher):
         """Train to the end; on rank 0 the weights of the best epoch, elsewhere none. None where the run was paused."""
         if self._part.first:
             signal.signal(signal.SIGUSR1, self._ask_to_pause)
+        training = self._training()
+        self.planned = self.planned.probed(training)
         if leads():
             self._explain()
         resume = self._bench.order.resume
@@ -85,7 +87,7 @@ class Trainer(Watcher):
             start=Path(resume.path) if resume else None,
             every=self._recipe.config.checkpoint_every_steps,
         )
-        fit = Fit(self._training(), self.planned.plan, checkpoints, watcher=self, rebalancer=self.planned.rebalancer)
+        fit = Fit(training, self.planned.plan, checkpoints, watcher=self, rebalancer=self.planned.rebalancer)
         self._began = time.monotonic()
         history = fit.run()
         self.step_s = history.step_s

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sextant_parallel import DynamicParallel, OptimizedPlan
-from sextant_parallel.fit import Rebalancer
+from sextant_parallel import DynamicParallel, OptimizedPlan, Training
+from sextant_parallel.fit import Rebalancer, probe
 from sextant_planner.plan import ParallelPlan
 from sextant_planner.rebalancing import Grade
 from sextant_planner.record import PlanningError
@@ -26,11 +26,22 @@ class Planned:
     plan: ParallelPlan
     optimized: OptimizedPlan | None = None
     rebalancer: Rebalancer | None = None
+    probe: int = 0
+    """So many of the best plans are to be tried."""
 
     @property
     def predicted_s(self) -> float | None:
         """Seconds that a step is expected to take."""
         return self.optimized.prediction.step_s if self.optimized else None
+
+    def probed(self, training: Training) -> Planned:
+        """The same, where the config asks for it with the fastest of the plans that were tried; every rank calls it."""
+        if self.optimized is None or not self.probe:
+            return self
+        optimized = probe(self.optimized, training, self.probe)
+        if self.rebalancer:
+            self.rebalancer.optimized = optimized
+        return replace(self, plan=optimized.plan, optimized=optimized)
 
     def report(self, step_s: Sequence[float]) -> dict[str, Any]:
         """What was planned, and how the steps compare with it; the first one warms up and does not count."""
@@ -64,4 +75,4 @@ def choose(
     except PlanningError as error:
         raise InvalidInput(str(error), field=f"parallel.{error.field}" if error.field else "parallel") from None
     grades = frozenset(Grade) if may_remesh else frozenset({Grade.RESHARE})
-    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized, grades=grades))
+    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized, grades=grades), config.probe)
