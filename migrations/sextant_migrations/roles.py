@@ -66,7 +66,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "audit_leaves": "SELECT, INSERT",
         "audit_checkpoints": "SELECT, INSERT",
     },
-    "data-prep": _HELD,
+    # The pieces of a large preparation are jobs of their own.
+    "data-prep": {**_HELD, "jobs": "INSERT, UPDATE"},
     "exporter": _HELD,
     "trainer": {
         **_HELD,

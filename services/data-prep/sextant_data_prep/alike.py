@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -18,31 +17,23 @@ from sextant_data_prep.domain.minhash import BINS, Signatures
 ROWS = 1 << 16
 
 
+def write_signatures(file: IO[bytes], texts: pl.Series) -> None:
+    """Append those of rows, in the order of the staging."""
+    for first in range(0, len(texts), ROWS):
+        file.write(minhash.signatures(texts[first : first + ROWS]).tobytes())
+
+
 class Alike:
-    """Takes the texts batch by batch, then marks those that are like one before with the same label.
+    """Marks the texts that are like one before with the same label, by the signatures of all.
 
     Texts that are alike and have different labels stay: "turn it on" and "turn it off" are.
     """
 
-    def __init__(self, directory: Path, threshold: float) -> None:
+    def __init__(self, directory: Path, signatures: Path, threshold: float) -> None:
         """Files are made below `directory`, which must exist; `threshold` is of the Jaccard similarity."""
         self._directory = directory
-        self._path = directory / "signatures"
+        self._path = signatures
         self.threshold = threshold
-
-    def __enter__(self) -> Self:
-        self._file = self._path.open("wb")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def add(self, texts: pl.Series) -> None:
-        """Take in rows, in the order of the staging."""
-        for first in range(0, len(texts), ROWS):
-            self._file.write(minhash.signatures(texts[first : first + ROWS]).tobytes())
 
     def mark(self, fates: NDArray[np.uint8], content: Buckets) -> None:
         """Set the fate of each row that is left and like one before to ALIKE. Labels are taken from `content`."""

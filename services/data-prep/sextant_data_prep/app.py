@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from sextant_shared.errors import InvalidInput
-from sextant_shared.settings import Settings
 
 USAGE = "usage: python -m sextant_data_prep worker | work DIRECTORY"
 
@@ -24,19 +23,23 @@ def main(arguments: list[str]) -> int:
 
 
 def _worker() -> int:
+    from sextant_data_prep.settings import PrepareSettings
     from sextant_shared.execution.worker import run_worker
 
     try:
-        settings = Settings.read(os.environ)
+        settings = PrepareSettings.read(os.environ)
     except InvalidInput as error:
         sys.stderr.write(f"sextant_data_prep: {error.message}\n")
         return 2
-    run_worker(settings, service="data-prep", module="sextant_data_prep", kinds=["prepare"])
+    told = {"piece_bytes": str(settings.piece_bytes)}
+    run_worker(
+        settings, service="data-prep", module="sextant_data_prep", kinds=["prepare"], job_service=lambda job: told
+    )
     return 0
 
 
 def _work(directory: Path) -> int:
-    from sextant_data_prep.handlers import prepare
+    from sextant_data_prep.handlers import work
     from sextant_shared.execution import child
 
-    return child.main(directory, {"prepare": prepare})
+    return child.main(directory, {"prepare": work})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -27,12 +27,20 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def unpack(archive: Path, target: Path) -> Path:
-    """Unpack all regular files below `target`. Raises InvalidInput for anything that should not be in an archive."""
+def is_streamed(path: Path) -> bool:
+    """Whether a file in it can be come to only through those before."""
+    return path.name.lower().endswith((".tar.gz", ".tgz"))
+
+
+def unpack(archive: Path, target: Path, only: Collection[str] | None = None) -> Path:
+    """Unpack all regular files below `target`, or those of `only`.
+
+    Raises InvalidInput for anything that should not be in an archive.
+    """
     target.mkdir(parents=True, exist_ok=True)
     try:
         with decoding(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError):
-            _unpack(archive, target)
+            _unpack(archive, target, only)
     except Damaged as error:
         raise InvalidInput(
             f"the archive cannot be read: {error}", field="source", accepted=", ".join(SUFFIXES)
@@ -40,7 +48,7 @@ def unpack(archive: Path, target: Path) -> Path:
     return target
 
 
-def _unpack(archive: Path, target: Path) -> None:
+def _unpack(archive: Path, target: Path, only: Collection[str] | None) -> None:
     limit = min(MAX_BYTES, max(MAX_RATIO * archive.stat().st_size, 1 << 20))
     seen: set[str] = set()
     written = 0
@@ -49,6 +57,8 @@ def _unpack(archive: Path, target: Path) -> None:
         if where in seen or len(seen) >= MAX_FILES:
             raise InvalidInput(f"the archive holds {name[:80]!r} twice, or over {MAX_FILES} files", field="source")
         seen.add(where)
+        if only is not None and where not in only:
+            continue
         written = _write(target / where, stream, written, limit)
 
 

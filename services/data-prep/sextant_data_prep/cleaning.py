@@ -1,4 +1,4 @@
-"""The first pass: rows are read, judged, cleaned, and staged with a key for the content of each."""
+"""The first pass: rows of a piece are read, judged, cleaned, and staged with a key for the content of each."""
 
 from __future__ import annotations
 
@@ -10,43 +10,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 
+import numpy as np
 import polars as pl
 
-from sextant_data_prep.alike import Alike
-from sextant_data_prep.buckets import Buckets
+from sextant_data_prep import pieces
+from sextant_data_prep.alike import write_signatures
 from sextant_data_prep.domain import text_steps, times
-from sextant_data_prep.domain.columns import Profiles, Rules
+from sextant_data_prep.domain.columns import Profile, Profiles, Rules
 from sextant_data_prep.domain.keys import row_keys
 from sextant_data_prep.domain.splitting import NAMES
 from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.pieces import GROUP, KEY, SPLIT, TIME, Found, Piece, Words
 from sextant_data_prep.readers.ahead import ahead, mapped
-from sextant_data_prep.readers.batch import ROW, Reader
-from sextant_data_prep.roles import Roles, listed
+from sextant_data_prep.readers.batch import ROW
+from sextant_data_prep.roles import Roles
+from sextant_data_prep.sources import Source
 from sextant_data_prep.staging import LABEL, Labels, Staging
 from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec
-from sextant_shared.errors import InvalidInput
 
-SPLIT, TIME = "\0split", "\0time"
 Say = Callable[[float, str, dict[str, float]], None]
 """Takes progress: a fraction of 1, words, figures."""
 READING = 0.05
 TEXTS = 16_384
 """Texts that a thread works on at a time."""
-
-
-@dataclass(slots=True)
-class Cleaned:
-    """What the first pass left behind."""
-
-    roles: Roles
-    staging: Staging
-    labels: Labels
-    profiles: Profiles
-    numeric: frozenset[str]
-    content: Buckets
-    groups: Buckets | None
-    alike: Alike | None
 
 
 @dataclass(slots=True)
@@ -67,93 +54,79 @@ class TextsDone:
 
 
 class Cleaner:
-    """One pass over a source. A table's may be repeated, when its columns turn out to be of other types."""
+    """Cleans the rows of a source, or of a piece of it, into a directory."""
 
-    def __init__(
-        self, spec: PrepareSpec, reader: Reader, roles: Roles, ledger: Ledger, directory: Path, say: Say
-    ) -> None:
+    def __init__(self, spec: PrepareSpec, source: Source, roles: Roles, directory: Path, say: Say) -> None:
         """Files are made below `directory`. How many rows were read is said after each batch."""
-        self.spec, self.reader, self.roles, self.ledger, self.say = spec, reader, roles, ledger, say
+        self.spec, self.source, self.roles, self.say = spec, source, roles, say
         self.rules = Rules(spec.clean if spec.task == "tabular" else ())
         self.directory = directory
         self.table = spec.task == "tabular"
-        self.zones = times.Zones()
 
-    def run(self) -> Cleaned:
-        """Read and clean all."""
-        numeric = self._guess() if self.table else frozenset()
-        for _ in range(3):
-            done = self._pass(numeric)
-            found = done.profiles.numeric()
-            if not self.table or found == numeric:
-                break
-            numeric = found
-        for bound in self.rules.bounds:
-            if bound.column not in done.numeric:
-                raise InvalidInput(
-                    f"bounds: column {bound.column[:80]!r} is none of numbers", field="clean", accepted="such columns"
-                )
-        self.ledger.check(self.spec.max_bad_share)
-        if not done.staging.rows:
-            raise InvalidInput("the steps leave no row", field="clean", accepted="wider limits")
-        if self.table and not any(profile.present for profile in done.profiles.columns.values()):
-            raise InvalidInput("there is no column to learn from beside the target", field="source")
-        return done
-
-    def _guess(self) -> frozenset[str]:
+    def guess(self) -> frozenset[str]:
+        """Which columns are read as numbers, by the first rows."""
         profiles = Profiles(self.rules)
-        for batch in self.reader((), self.rules.nulls):
+        for batch in self.source.read((), self.rules.nulls) if self.table else ():
             if len(batch.frame):
                 profiles.add(self._features(batch.frame), len(batch.frame))
                 break
         return profiles.numeric()
 
+    def clean(self, numeric: frozenset[str]) -> None:
+        """Read and clean all; what lay in the directory goes."""
+        rmtree(self.directory, ignore_errors=True)
+        (self.directory / pieces.STAGING).mkdir(parents=True)
+        self.ledger, self.zones = Ledger(self.directory), times.Zones()
+        self.known: dict[str, None] = {}
+        self.header = False
+        self.seen = self.through = 0
+        profiles, staging, labels = Profiles(self.rules), Staging(self.directory / pieces.STAGING), Labels()
+        labelled = self._labelled(numeric)
+        tables = (self._table(frame, profiles, numeric) for frame in labelled)
+        with ExitStack() as stack:
+            near = near_of(self.spec) is not None
+            signatures = stack.enter_context((self.directory / pieces.SIGNATURES).open("wb")) if near else None
+            for cleaned in tables if self.table else self._texts(labelled):
+                if cleaned.is_empty():
+                    continue
+                kept = self._kept(cleaned).with_columns(pl.Series(LABEL, labels.encode(cleaned[self.roles.target])))
+                staging.add(kept.with_columns(self._keys(cleaned, kept, profiles)))
+                if signatures:
+                    write_signatures(signatures, kept[self.roles.text or ""])
+        found = {name: _found(profile) for name, profile in profiles.columns.items()}
+        piece = Piece(
+            counts=self.ledger.counts(),
+            labels=labels.names,
+            known=list(self.known),
+            header=self.header,
+            rows=profiles.rows,
+            columns=found,
+            staged=staging.rows,
+            zoned=self.zones.zoned,
+            naive=self.zones.naive,
+            starts=list(self.source.before.values()) or [0],
+            seen=self.seen,
+            through=self.through,
+        )
+        (self.directory / pieces.NAME).write_text(piece.model_dump_json())
+
     def _features(self, frame: pl.DataFrame) -> pl.DataFrame:
         taken = {*self.roles.taken, TIME, ROW}
         return frame.select(n for n in frame.columns if n not in taken and self.rules.declared(n) != "ignore")
 
-    def _pass(self, numeric: frozenset[str]) -> Cleaned:
-        self.ledger.restart()
-        self.zones = times.Zones()
-        rmtree(self.directory, ignore_errors=True)
-        (self.directory / "staging").mkdir(parents=True)
-        profiles, staging, labels = Profiles(self.rules), Staging(self.directory / "staging"), Labels()
-        content = Buckets(self.directory, "content")
-        groups = Buckets(self.directory, "group") if self.roles.group else None
-        near = [step.near for step in self.spec.clean if isinstance(step, Deduplicate) and step.near is not None]
-        alike = Alike(self.directory, near[-1]) if near else None
-        with ExitStack() as stack:
-            stack.enter_context(content)
-            if groups:
-                stack.enter_context(groups)
-            if alike:
-                stack.enter_context(alike)
-            labelled = self._labelled(numeric)
-            tables = (self._table(frame, profiles, numeric) for frame in labelled)
-            for cleaned in tables if self.table else self._texts(labelled):
-                if cleaned.is_empty():
-                    continue
-                codes = labels.encode(cleaned[self.roles.target])
-                kept = self._kept(cleaned).with_columns(pl.Series(LABEL, codes))
-                first = staging.rows
-                staging.add(kept)
-                content.add(row_keys(kept, self._content(kept), self.spec.seed, profiles.dictionaries()), first, codes)
-                if alike:
-                    alike.add(kept[self.roles.text or ""])
-                if groups and self.roles.group:
-                    groups.add(row_keys(kept, [self.roles.group], self.spec.seed), first, codes)
-        return Cleaned(self.roles, staging, labels, profiles, numeric, content, groups, alike)
-
     def _labelled(self, numeric: frozenset[str]) -> Iterator[pl.DataFrame]:
         """The frames of the source, without the rows that have no label, or no split where a column says it."""
-        known: dict[str, None] = {}
-        for batch in ahead(self.reader(numeric, self.rules.nulls)):
+        for batch in ahead(self.source.read(numeric, self.rules.nulls)):
             frame = batch.frame
-            known.update(dict.fromkeys(name for name in frame.columns if name != ROW))
-            if frame.is_empty() and known:
-                self.roles.check(list(known))
+            self.known.update(dict.fromkeys(name for name in frame.columns if name != ROW))
+            if frame.is_empty() and self.known:
+                self.header = True
+                self.roles.check(list(self.known))
             self.ledger.read += len(frame) + len(batch.bad)
             self.ledger.bad(batch.bad)
+            self.through = max(self.through, batch.through)
+            numbers = frame[ROW].to_numpy() if ROW in frame else np.empty(0, np.int64)
+            self.seen = max(self.seen, int(numbers.max(initial=0)), *(row for row, _ in batch.bad))
             self.say(READING, "reading", {"rows": float(self.ledger.read)})
             for name in (self.roles.target, self.roles.text, self.roles.split, self.roles.group, self.roles.time):
                 if name and name not in frame.columns:
@@ -164,11 +137,6 @@ class Cleaner:
             frame = self.ledger.screen(frame, ROW, frame.select(self._unusable()).to_series())
             if len(frame):
                 yield frame
-        self.roles.check(list(known))
-        features = [name for name in known if name not in self.roles.taken]
-        for name in sorted(self.rules.named().difference(features)):
-            given = f"a step names the column {name[:80]!r}" + (", which is no feature" if name in known else "")
-            raise InvalidInput(given, field="clean", accepted=listed(features))
 
     def _unusable(self) -> pl.Expr:
         label = pl.col(self.roles.target)
@@ -226,18 +194,30 @@ class Cleaner:
 
     def _kept(self, frame: pl.DataFrame) -> pl.DataFrame:
         names = self._features(frame).columns if self.table else [self.roles.text or ""]
-        kept = frame.select(
-            *names, *([self.roles.group] if self.roles.group else []), *([TIME] if self.roles.time else []), ROW
-        )
+        kept = frame.select(*names, *([TIME] if self.roles.time else []), ROW)
         if self.roles.split is None:
             return kept
         split = frame[self.roles.split].str.to_lowercase().replace_strict(NAMES, return_dtype=pl.UInt8)
         return kept.with_columns(split.alias(SPLIT))
 
-    def _content(self, frame: pl.DataFrame) -> list[str]:
-        if not self.table:
-            return [self.roles.text or ""]
-        return self._features(frame).drop(LABEL, SPLIT, TIME, strict=False).columns
+    def _keys(self, frame: pl.DataFrame, kept: pl.DataFrame, profiles: Profiles) -> list[pl.Series]:
+        content = self._features(frame).columns if self.table else [self.roles.text or ""]
+        keys = [pl.Series(KEY, row_keys(kept, content, self.spec.seed, profiles.dictionaries()))]
+        if self.roles.group:
+            keys.append(pl.Series(GROUP, row_keys(frame, [self.roles.group], self.spec.seed)))
+        return keys
+
+
+def near_of(spec: PrepareSpec) -> float | None:
+    """From which similarity on texts are taken for doubles, where a step asks for that; the last one counts."""
+    near = [step.near for step in spec.clean if isinstance(step, Deduplicate) and step.near is not None]
+    return near[-1] if near else None
+
+
+def _found(profile: Profile) -> Found:
+    words = profile.dictionary
+    plain = Words(values=words.values(), counts=words.counts.tolist(), more=words.more) if words else None
+    return Found(present=profile.present, numbers=profile.numbers, words=plain)
 
 
 def _where(mask: pl.Series, why: str) -> pl.Series:

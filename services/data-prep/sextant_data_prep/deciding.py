@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sextant_data_prep.buckets import Entries
-from sextant_data_prep.cleaning import SPLIT, TIME, Cleaned
 from sextant_data_prep.domain import times
 from sextant_data_prep.domain.assigning import (
     ALIKE,
@@ -25,6 +24,8 @@ from sextant_data_prep.domain.assigning import (
     repeated,
 )
 from sextant_data_prep.domain.splitting import SPLITS
+from sextant_data_prep.merging import Cleaned
+from sextant_data_prep.pieces import SPLIT, TIME
 from sextant_data_prep.readers.batch import ROW
 from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec

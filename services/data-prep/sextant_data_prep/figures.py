@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sextant_data_prep.cleaning import Cleaned
 from sextant_data_prep.domain.assigning import TRAIN
 from sextant_data_prep.domain.columns import Profile
 from sextant_data_prep.domain.moments import AllMoments
 from sextant_data_prep.domain.quality import Column, histogram
+from sextant_data_prep.merging import Cleaned
 
 TEXT = "text"
 SAMPLE = 20_000
@@ -32,7 +32,7 @@ class TableFigures:
 
     def plain(self) -> dict[str, Any]:
         """As they stand in the description."""
-        return {name: moments.plain() for name, moments in self._moments.columns.items()}
+        return {name: moments.plain() for name, moments in self._moments.columns().items()}
 
 
 class TextLengths:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -9,34 +12,70 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sextant_data_prep import archives, images, packages, report, rows, series, sources, writing
+from sextant_data_prep import archives, cutting, dividing, images, packages, report, rows, series, sources, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
 from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.merging import Cleaned
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import SERIES_TASKS, PrepareSpec
 from sextant_shared.errors import InvalidInput
-from sextant_shared.execution.workbench import Registration, Result, Workbench
+from sextant_shared.execution.workbench import Divided, Registration, Result, Workbench
 
-SCRATCH = "scratch"
+ROW_TASKS = ("tabular", "text-classification")
+"""Those whose source is rows that are read in turn."""
+
+
+def work(bench: Workbench) -> Result | Divided:
+    """Do what the order asks for: a dataset version, or a piece of one; a large one is divided first.
+
+    Raises InvalidInput where the source does not allow it.
+    """
+    spec = PrepareSpec.model_validate(bench.order.spec, strict=False)
+    piece, parts = bench.order.inputs.get("piece"), bench.order.parts
+    if piece is not None:
+        return dividing.clean(spec, piece["order"], partial(_uploaded, bench, spec), bench.out, bench.progress)
+    if parts is None and (spec.source.startswith("package://") or spec.task not in ROW_TASKS):
+        return prepare(bench)
+    with _scratch(bench) as scratch:
+        if parts is not None:
+            cleaned = dividing.put_together(spec, parts, bench.out, scratch)
+        else:
+            cleaned = _divided(bench, spec, scratch)
+        if isinstance(cleaned, Divided):
+            return cleaned
+        made = _registered(bench, spec, _of_rows(bench, spec, cleaned))
+    if parts is None:
+        return made
+    told = {"all": len(parts.directories), "reused": parts.reused}
+    return made.model_copy(update={"outputs": {**made.outputs, "pieces": told}})
 
 
 def prepare(bench: Workbench) -> Result:
-    """Make the dataset version that the order asks for. Raises InvalidInput where the source does not allow it."""
+    """Make the dataset version that the order asks for, in one piece.
+
+    Raises InvalidInput where the source does not allow it.
+    """
     spec = PrepareSpec.model_validate(bench.order.spec, strict=False)
     bench.progress(0.05, "reading")
-    name = spec.register_as or bench.order.name
-    about = {"task": spec.task, "name": name, "source": spec.source, "seed": spec.seed}
     if spec.source.startswith("package://"):
-        described = _of_samples(bench, spec, packages.read(spec.source, spec.task), about)
+        described = _of_samples(bench, spec, packages.read(spec.source, spec.task))
     elif spec.task == "image-classification":
-        described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean), about)
+        described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean))
     elif spec.task in SERIES_TASKS:
-        described = _of_series(bench, spec, _uploaded(bench, spec), about)
+        described = _of_series(bench, spec, _uploaded(bench, spec))
     else:
-        described = _of_rows(bench, spec, _uploaded(bench, spec), about)
+        with _scratch(bench) as scratch:
+            source = sources.of(_uploaded(bench, spec), spec.task)
+            cleaned = rows.clean(spec, source, bench.out, scratch, bench.progress)
+            described = _of_rows(bench, spec, cleaned)
+    return _registered(bench, spec, described)
+
+
+def _registered(bench: Workbench, spec: PrepareSpec, described: dict[str, Any]) -> Result:
     bench.progress(1.0, "done", {"rows": sum(info["rows"] for info in described["splits"].values())})
+    name = spec.register_as or bench.order.name
     files = sorted(path.name for path in bench.out.iterdir())
     counts = {split: info["rows"] for split, info in described["splits"].items()}
     outputs = {"rows": counts, "quarantined": described["quarantined"]}
@@ -48,25 +87,46 @@ def prepare(bench: Workbench) -> Result:
     )
 
 
-def _of_rows(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    scratch = bench.directory / SCRATCH
+def _about(spec: PrepareSpec) -> dict[str, Any]:
+    """Neither the name nor the source: the same rows are the same version, however they are called and got here."""
+    return {"task": spec.task, "seed": spec.seed}
+
+
+@contextmanager
+def _scratch(bench: Workbench) -> Iterator[Path]:
+    scratch = bench.directory / "scratch"
     try:
-        source = sources.of(path, spec.task)
-        made = rows.prepare(spec, source, bench.out, scratch, about, bench.progress)
+        yield scratch
     finally:
         rmtree(scratch, ignore_errors=True)
+
+
+def _divided(bench: Workbench, spec: PrepareSpec, scratch: Path) -> Cleaned | Divided:
+    """The pieces of a large source; the cleaned rows of any other."""
+    bench.progress(0.05, "reading")
+    source = sources.of(_uploaded(bench, spec), spec.task)
+    streamed = archives.is_streamed(Path(bench.order.input("source").name))
+    least = int(bench.order.service.get("piece_bytes", dividing.PIECE_BYTES))
+    cuts = [] if streamed else cutting.cut(source, least)
+    if len(cuts) > 1:
+        return dividing.divide(spec, source, cuts, scratch, bench.progress)
+    return rows.clean(spec, source, bench.out, scratch, bench.progress)
+
+
+def _of_rows(bench: Workbench, spec: PrepareSpec, cleaned: Cleaned) -> dict[str, Any]:
+    made = rows.describe(spec, cleaned, bench.out, _about(spec), bench.progress)
     (bench.out / report.NAME).write_text(report.render(made.described, made.quality), encoding="utf-8")
     return made.described
 
 
-def _of_series(bench: Workbench, spec: PrepareSpec, path: Path, about: dict[str, Any]) -> dict[str, Any]:
+def _of_series(bench: Workbench, spec: PrepareSpec, path: Path) -> dict[str, Any]:
     source = sources.of(path, spec.task)
-    described, quality = series.prepare(spec, source, bench.out, about, bench.progress)
+    described, quality = series.prepare(spec, source, bench.out, _about(spec), bench.progress)
     (bench.out / report.NAME).write_text(report.render(described, quality), encoding="utf-8")
     return described
 
 
-def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: dict[str, Any]) -> dict[str, Any]:
+def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples) -> dict[str, Any]:
     samples.quarantine.check(samples.total, spec.max_bad_share)
     classes, labels = encode_labels(samples)
     bench.progress(0.5, "splitting", {"rows": samples.total, "bad": len(samples.quarantine.rows)})
@@ -77,7 +137,7 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples, about: di
         raise InvalidInput(f"{len(labels)} rows are too few for three splits", field="split", accepted="more rows")
     bench.progress(0.7, "writing")
     about = {
-        **about,
+        **_about(spec),
         "statistics": statistics(samples, train),
         "quarantined": {"rows": len(samples.quarantine.rows), "reasons": samples.quarantine.reasons},
         "duplicates": len(keys) - len(set(keys)),
@@ -96,13 +156,14 @@ def _note_removed(out: Path, samples: Samples) -> dict[str, int]:
     return dict(sorted(ledger.removed.items()))
 
 
-def _uploaded(bench: Workbench, spec: PrepareSpec) -> Path:
-    """The file or folder that the source names, unpacked where it was an archive."""
+def _uploaded(bench: Workbench, spec: PrepareSpec, names: Collection[str] | None = None) -> Path:
+    """The file or folder that the source names; of an archive it is unpacked, all of it or the files of `names`."""
     upload = bench.order.input("source")
     path = Path(upload.path or "") / upload.name
-    if archives.is_archive(path):
-        path = archives.unpack(path, bench.directory / "unpacked")
     inside = spec.source.removeprefix("upload://").partition("/")[2]
+    if archives.is_archive(path):
+        only = None if names is None else {str(safe_path(f"{inside}/{name}".strip("/"))) for name in names}
+        path = archives.unpack(path, bench.directory / "unpacked", only)
     if inside:
         path = path / str(safe_path(inside))
     if not path.exists():

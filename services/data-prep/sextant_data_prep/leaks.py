@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from sextant_data_prep.cleaning import Cleaned
 from sextant_data_prep.deciding import Fates
 from sextant_data_prep.domain.assigning import TRAIN
+from sextant_data_prep.merging import Cleaned
 from sextant_data_prep.staging import LABEL
 from sextant_shared.contracts.cleaning import Leakage, Step
 from sextant_shared.errors import InvalidInput

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from sextant_data_prep.cleaning import Cleaned
 from sextant_data_prep.deciding import Fates
 from sextant_data_prep.domain.assigning import TEST, TRAIN
 from sextant_data_prep.domain.dictionary import MAX_VALUES
 from sextant_data_prep.domain.moments import AllMoments
 from sextant_data_prep.domain.quantiles import Quantiles
+from sextant_data_prep.merging import Cleaned
 from sextant_shared.contracts.cleaning import Missing
 from sextant_shared.errors import InvalidInput
 
@@ -122,7 +122,8 @@ def _means(training: Training, names: list[str]) -> Fills:
     moments = AllMoments()
     for frame in training.frames(names):
         moments.add(frame)
-    return {name: moments.columns[name].mean if name in moments.columns else 0.0 for name in names}
+    columns = moments.columns()
+    return {name: columns[name].mean if name in columns else 0.0 for name in names}
 
 
 def _medians(training: Training, names: list[str]) -> Fills:

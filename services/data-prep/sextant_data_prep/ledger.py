@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+from pydantic import BaseModel
 
 from sextant_data_prep.domain import quarantine
 
 BAD, REMOVED = "quarantine.jsonl", "removed.jsonl"
+
+
+class Counts(BaseModel):
+    """How many rows were read, were bad, were left out, and were changed: the last three by reason or step."""
+
+    read: int
+    reasons: dict[str, int]
+    removed: dict[str, int]
+    changed: dict[str, int]
 
 
 class Ledger:
@@ -51,6 +62,27 @@ class Ledger:
         else:
             self._write(REMOVED, out.with_columns(pl.lit(step).alias("step")), Counter())
             self.removed[step] += len(out)
+
+    def absorb(self, directory: Path, other: Counts, by: int) -> None:
+        """Take in what the ledger below another directory noted, its rows numbered `by` more."""
+        self.read += other.read
+        self.reasons.update(other.reasons)
+        self.removed.update(other.removed)
+        self.changed.update(other.changed)
+        for name in (BAD, REMOVED):
+            noted = directory / name
+            if not noted.exists():
+                continue
+            with (self._directory / name).open("ab") as out, noted.open("rb") as lines:
+                if by:
+                    schema = {"row": pl.Int64, "reason": pl.String} | ({"step": pl.String} if name == REMOVED else {})
+                    pl.read_ndjson(lines, schema=schema).with_columns(pl.col("row") + by).write_ndjson(out)
+                else:
+                    shutil.copyfileobj(lines, out)
+
+    def counts(self) -> Counts:
+        """How many there are of each."""
+        return Counts(read=self.read, reasons=self.reasons, removed=self.removed, changed=self.changed)
 
     def check(self, max_bad_share: float) -> None:
         """Raise InvalidInput where too many rows were bad, or none are left."""

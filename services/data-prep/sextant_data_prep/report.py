@@ -22,7 +22,7 @@ MOST = 40
 
 def render(described: dict[str, Any], quality: Quality) -> str:
     """The page as HTML."""
-    title = f"{described['name']}: data quality"
+    title = "Data quality"
     parts = [f"<h1>{escape(title)}</h1>", _summary(described, quality), *_warnings(described, quality)]
     parts += [*_flow(described, quality), *_classes(described), *_columns(quality.columns)]
     return (
@@ -34,7 +34,7 @@ def render(described: dict[str, Any], quality: Quality) -> str:
 def _summary(described: dict[str, Any], quality: Quality) -> str:
     rows = ", ".join(f"{name} {info['rows']:,}" for name, info in described["splits"].items())
     return (
-        f"<p>Task {escape(described['task'])}, source {escape(described['source'])}, seed {described['seed']}. "
+        f"<p>Task {escape(described['task'])}, seed {described['seed']}. "
         f"{quality.read:,} rows read; {rows}. {described['duplicates']:,} rows stood there before. "
         f"Digest {described['digest'][:16]}…</p>"
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sextant_data_prep.readers import plain
 from sextant_data_prep.readers.several import FILE_SPLIT
-from sextant_data_prep.sources import Source
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
@@ -23,12 +22,12 @@ class Roles:
     time: str | None = None
 
     @classmethod
-    def of(cls, spec: PrepareSpec, source: Source) -> Roles:
-        """As the spec has them, before what files say of their split; documents have their own names for them."""
-        if source.documents:
+    def of(cls, spec: PrepareSpec, *, documents: bool, splits: bool) -> Roles:
+        """As the spec has them, before what files say of their `splits`; documents have their own names for them."""
+        if documents:
             return cls(plain.LABEL, plain.TEXT, None, None)
         text = (spec.text or "") if spec.task == "text-classification" else None
-        split = spec.split.column or (FILE_SPLIT if source.splits and not spec.split.time else None)
+        split = spec.split.column or (FILE_SPLIT if splits and not spec.split.time else None)
         return cls(spec.target or "", text, split, spec.split.group, spec.split.time)
 
     @property

@@ -13,14 +13,14 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sextant_data_prep import deciding, encoding, leaks, learning
+from sextant_data_prep import deciding, encoding, leaks, learning, merging
 from sextant_data_prep.cleaning import Cleaner, Say
 from sextant_data_prep.domain.assigning import TRAIN
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.splitting import SPLITS
 from sextant_data_prep.figures import TEXT, Sampler, TableFigures, TextLengths
 from sextant_data_prep.learning import Training
-from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.merging import Cleaned, Located
 from sextant_data_prep.readers.batch import ROW
 from sextant_data_prep.roles import Roles
 from sextant_data_prep.sinks import SplitWriter
@@ -28,6 +28,10 @@ from sextant_data_prep.sources import Source
 from sextant_data_prep.staging import LABEL
 from sextant_data_prep.writing import FORMAT
 from sextant_shared.contracts.specs import PrepareSpec
+from sextant_shared.errors import InvalidInput
+
+PASSES = 3
+"""How often a table is read at most: its columns may turn out to be of other types than they seemed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,32 @@ class Prepared:
 
 
 def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: dict[str, Any], say: Say) -> Prepared:
-    """Write the dataset version of `source` under `out`. `scratch` is removed by the caller."""
-    roles = Roles.of(spec, source)
-    ledger = Ledger(out)
-    cleaned = Cleaner(spec, source.read, roles, ledger, scratch, say).run()
+    """Write the dataset version of `source` under `out`, in one piece. `scratch` is removed by the caller."""
+    return describe(spec, clean(spec, source, out, scratch, say), out, about, say)
+
+
+def clean(spec: PrepareSpec, source: Source, out: Path, scratch: Path, say: Say) -> Cleaned:
+    """The cleaned rows of `source`, below `scratch`; what is to be noted of others goes to `out`.
+
+    Raises InvalidInput where there is nothing to learn from, or too many rows are bad.
+    """
+    roles = Roles.of(spec, documents=source.documents, splits=source.splits)
+    whole = Located(scratch / "piece", [table.name for table in source.tables])
+    cleaner = Cleaner(spec, source, roles, whole.directory, say)
+    numeric = cleaner.guess()
+    for _ in range(PASSES):
+        cleaner.clean(numeric)
+        cleaned = merging.merge(spec, roles, numeric, [whole], out, scratch)
+        if cleaned.settled:
+            break
+        numeric = cleaned.profiles.numeric()
+    check(spec, cleaned)
+    return cleaned
+
+
+def describe(spec: PrepareSpec, cleaned: Cleaned, out: Path, about: dict[str, Any], say: Say) -> Prepared:
+    """Write the dataset version of cleaned rows under `out`."""
+    ledger = cleaned.ledger
     say(0.5, "splitting", {"rows": float(ledger.read), "bad": float(sum(ledger.reasons.values()))})
     classes, places = cleaned.labels.classes()
     decision = deciding.decide(spec, cleaned, places)
@@ -63,8 +89,8 @@ def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: 
     }
     if training.limits:
         about["outliers"] = {name: asdict(limits) for name, limits in training.limits.items()}
-    if source.before:
-        about["files"] = dict(source.before)
+    if len(cleaned.before) > 1:
+        about["files"] = cleaned.before
     if decision.time is not None:
         about["time"] = decision.time
     if leaking is not None:
@@ -72,6 +98,20 @@ def prepare(spec: PrepareSpec, source: Source, out: Path, scratch: Path, about: 
     whole = {**description, **about}
     (out / "dataset.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
     return Prepared(whole, Quality(ledger.read, sampler.columns(cleaned)))
+
+
+def check(spec: PrepareSpec, cleaned: Cleaned) -> None:
+    """Raise InvalidInput where there is nothing to learn from, or too many rows are bad."""
+    for bound in cleaned.profiles.rules.bounds:
+        if bound.column not in cleaned.numeric:
+            raise InvalidInput(
+                f"bounds: column {bound.column[:80]!r} is none of numbers", field="clean", accepted="such columns"
+            )
+    cleaned.ledger.check(spec.max_bad_share)
+    if not cleaned.staging.rows:
+        raise InvalidInput("the steps leave no row", field="clean", accepted="wider limits")
+    if spec.task == "tabular" and not any(profile.present for profile in cleaned.profiles.columns.values()):
+        raise InvalidInput("there is no column to learn from beside the target", field="source")
 
 
 def _write(

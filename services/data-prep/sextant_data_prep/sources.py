@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from sextant_data_prep import listing
@@ -17,6 +17,17 @@ MAX_TABLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """One of the files."""
+
+    name: str
+    """Its path below the upload's folder; empty where the upload is this file."""
+    path: Path
+    split: str | None = None
+    """What its name says, where the names of all say one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where rows come from."""
 
@@ -27,6 +38,8 @@ class Source:
     """Whether the names of the files say the splits."""
     before: Mapping[str, int] = field(default_factory=dict)
     """By the file's name the number that comes before its first row, once it was read; empty for a single file."""
+    tables: tuple[Table, ...] = ()
+    """The files in the order in which they are read; empty for documents."""
 
 
 def of(path: Path, task: str) -> Source:
@@ -40,26 +53,31 @@ def of(path: Path, task: str) -> Source:
         raise _unclear(f"the upload holds tables of several kinds: {kinds}")
     if not 1 <= len(tables) <= MAX_TABLES:
         raise _unclear(f"the upload holds {len(tables)} tables")
-    return _together(tables, path) if len(tables) > 1 else Source(reader(tables[0]))
+    names = [str(file.relative_to(path)) if file != path else "" for file in tables]
+    if len(tables) == 1:
+        return Source(reader(tables[0]), tables=(Table(names[0], tables[0]),))
+    return together(_with_splits([Table(name, file) for name, file in zip(names, tables, strict=True)]))
 
 
-def _together(tables: list[Path], folder: Path) -> Source:
-    names = [PurePath(file.relative_to(folder)) for file in tables]
-    splits = [splitting.of_path(name) for name in names]
+def together(tables: Sequence[Table], begin: int = 0, end: int | None = None) -> Source:
+    """Several tables, or the part from `begin` to `end` of one of several, as one source."""
+    parts = [Part(table.name, reader(table.path, begin, end), table.split) for table in tables]
+    several = Several(parts)
+    by_name = any(table.split is not None for table in tables)
+    return Source(several, splits=by_name, before=several.before, tables=tuple(tables))
+
+
+def _with_splits(tables: list[Table]) -> list[Table]:
+    splits = [splitting.of_path(PurePath(table.name)) for table in tables]
     by_name = len(set(splits) - {None}) > 1
     if by_name and None in splits:
-        other = str(names[splits.index(None)])
+        other = tables[splits.index(None)].name
         raise InvalidInput(
             f"the names of some tables say their split, and {other[:80]!r} does not",
             field="source",
             accepted="names with train, val or test for all or none, or upload://ID/PATH for one of them",
         )
-    parts = [
-        Part(str(name), reader(file), split if by_name else None)
-        for name, file, split in zip(names, tables, splits, strict=True)
-    ]
-    several = Several(parts)
-    return Source(several, splits=by_name, before=several.before)
+    return [replace(table, split=split if by_name else None) for table, split in zip(tables, splits, strict=True)]
 
 
 def _unclear(message: str) -> InvalidInput:

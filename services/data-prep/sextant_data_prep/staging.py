@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,34 +15,25 @@ LABEL = "\0label"
 MAX_CLASSES = 100_000
 
 
+def staged(directory: Path, number: int) -> Path:
+    """Where the frame with this number lies."""
+    return directory / f"{number:06d}.arrow"
+
+
 class Staging:
     """Frames as Arrow files. Their columns may differ: those of JSON lines come as they come."""
 
     def __init__(self, directory: Path) -> None:
         """The directory must exist, and be empty."""
         self._directory = directory
-        self._parts: list[Path] = []
-        self.rows = 0
-        self.columns: dict[str, pl.DataType] = {}
+        self.rows: list[int] = []
+        """Of each frame."""
 
     def add(self, frame: pl.DataFrame) -> None:
         """Append rows."""
-        if frame.is_empty():
-            return
-        path = self._directory / f"{len(self._parts):06d}.arrow"
-        frame.write_ipc(path, compression="uncompressed")
-        self._parts.append(path)
-        self.rows += len(frame)
-        self.columns.update(frame.schema)
-
-    def parts(self) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The frames with the number of their first row, in order; columns that one lacks are missing values."""
-        first = 0
-        for path in self._parts:
-            frame = pl.read_ipc(path)
-            lacking = [pl.lit(None, dtype).alias(name) for name, dtype in self.columns.items() if name not in frame]
-            yield first, frame.with_columns(lacking) if lacking else frame
-            first += len(frame)
+        if not frame.is_empty():
+            frame.write_ipc(staged(self._directory, len(self.rows)), compression="uncompressed")
+            self.rows.append(len(frame))
 
 
 class Labels:
@@ -52,17 +42,25 @@ class Labels:
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The text of each code."""
+        return list(self._codes)
+
     def encode(self, labels: pl.Series) -> NDArray[np.int32]:
         """The codes of labels. Raises InvalidInput for more different ones than classes may be."""
         distinct = labels.unique(maintain_order=True)
-        for label in distinct:
-            self._codes.setdefault(label, len(self._codes))
+        codes = self.absorb(distinct.to_list())
+        return labels.replace_strict(distinct, codes, return_dtype=pl.Int32).to_numpy()
+
+    def absorb(self, names: list[str]) -> NDArray[np.int32]:
+        """The codes of different labels; likewise."""
+        codes = [self._codes.setdefault(name, len(self._codes)) for name in names]
         if len(self._codes) > MAX_CLASSES:
             raise InvalidInput(
                 f"the target has over {MAX_CLASSES} different values", field="target", accepted="a column of classes"
             )
-        codes = [self._codes[label] for label in distinct]
-        return labels.replace_strict(distinct, codes, return_dtype=pl.Int32).to_numpy()
+        return np.array(codes, np.int32)
 
     def classes(self) -> tuple[list[str], NDArray[np.int64]]:
         """The sorted labels, and for each code its place among them. Raises InvalidInput for fewer than two."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from random import Random
 from uuid import UUID
 
@@ -16,12 +17,23 @@ from sextant_shared.artefacts import File, digest_of
 from sextant_shared.errors import SextantError, StaleFence
 from sextant_shared.execution import checkpoints
 from sextant_shared.execution.company import Company
+from sextant_shared.execution.family import Family
 from sextant_shared.execution.hold import Hold, Wish, conclude, failure
 from sextant_shared.execution.launching import Ending, Running
 from sextant_shared.execution.lease import Lease
 from sextant_shared.execution.live import Live
-from sextant_shared.execution.orders import lay_out
-from sextant_shared.execution.workbench import Checkpoint, Failed, Paused, Progress, Registration, Result, parse_event
+from sextant_shared.execution.orders import hand_over, lay_out
+from sextant_shared.execution.workbench import (
+    Checkpoint,
+    Divided,
+    Failed,
+    Parts,
+    Paused,
+    Progress,
+    Registration,
+    Result,
+    parse_event,
+)
 from sextant_shared.execution.workshop import Workshop
 from sextant_shared.faults import Point
 from sextant_shared.lifecycle import jobs
@@ -32,6 +44,8 @@ from sextant_shared.store import versions
 log = structlog.get_logger(__name__)
 
 GRACE_S = 10.0
+Final = Result | Divided | Paused | Failed | None
+"""The last that the work told of itself."""
 PAUSABLE = frozenset({"train"})
 OUTCOMES: dict[type[Event], str] = {Fail: "failed", Stopped: "stopped", Died: "died"}
 
@@ -39,9 +53,19 @@ OUTCOMES: dict[type[Event], str] = {Fail: "failed", Stopped: "stopped", Died: "d
 class Attempt:
     """One claimed attempt."""
 
-    def __init__(self, shop: Workshop, job: Job, hold: Hold, place: Place, node: str, rng: Random) -> None:
+    def __init__(
+        self,
+        shop: Workshop,
+        job: Job,
+        hold: Hold,
+        place: Place,
+        node: str,
+        rng: Random,
+        run_piece: Callable[[UUID], bool],
+    ) -> None:
         """`place` is this node's part of the work, and `node` its name among those of a gang.
 
+        `run_piece` runs another job here, one that does a piece of this one's work, unless somebody else has it.
         `hold` counts from when the claim was sent: this process may have been stopped since.
         """
         self._shop = shop
@@ -51,6 +75,7 @@ class Attempt:
         self._rng = rng
         self._directory = shop.directory / str(job.id) / str(job.fence)
         self._live = Live(shop, job, self._directory)
+        self._family = Family(shop, job, run_piece, self._say, rng)
         self._work: Running | None = None
         self._killer: threading.Timer | None = None
         self._lease = Lease(hold, self._beat, self._obey, self._live.publish)
@@ -94,13 +119,15 @@ class Attempt:
             lay_out(self._shop, self._job, self._directory)
             self._lease.insist()
             self._shop.faults.reach(Point.ATTEMPT_PREPARED)
-            self._work = self._shop.launchers[self._job.kind].start(self._directory, self._place)
-            self._shop.faults.reach(Point.ATTEMPT_STARTED)
-            self._company.call(self._work.meeting, self._node)
-            if self._lease.wish is not Wish.GO_ON:
-                self._obey(self._lease.wish)
-            final = self._follow(self._work)
-            ending = self._work.wait()
+            final, ending = self._work_once()
+            while isinstance(final, Divided) and ending.clean and self._lease.wish is Wish.GO_ON:
+                self._work = None
+                parts = self._family.see_through(final)
+                if not isinstance(parts, Parts):
+                    final = parts
+                    break
+                hand_over(self._directory, parts)
+                final, ending = self._work_once()
         except StaleFence:
             raise
         except (SextantError, OSError) as error:
@@ -116,15 +143,29 @@ class Attempt:
             # Such as a full disk under the artefacts: worth another try, and not the death of a worker.
             return self._end_badly(Failed(message=f"the results could not be stored: {error.strerror}", retriable=True))
 
-    def _follow(self, work: Running) -> Result | Paused | Failed | None:
-        final: Result | Paused | Failed | None = None
+    def _work_once(self) -> tuple[Final, Ending]:
+        self._work = work = self._shop.launchers[self._job.kind].start(self._directory, self._place)
+        self._shop.faults.reach(Point.ATTEMPT_STARTED)
+        self._company.call(work.meeting, self._node)
+        if self._lease.wish is not Wish.GO_ON:
+            self._obey(self._lease.wish)
+        return self._follow(work), work.wait()
+
+    def _say(self, done: int, pieces: int) -> None:
+        """How far the pieces are: most of the work, in their number."""
+        self._live.progress = Progress(
+            at=time.time(), fraction=0.05 + 0.45 * done / pieces, message="pieces", metrics={"done": done, "of": pieces}
+        )
+
+    def _follow(self, work: Running) -> Final:
+        final: Final = None
         for line in work.events():
             match event := parse_event(line):
                 case Progress():
                     self._live.progress = event
                 case Checkpoint():
                     checkpoints.hand_in(self._shop, self._job, self._place, self._node, self._directory, event)
-                case Result() | Paused() | Failed():
+                case Result() | Divided() | Paused() | Failed():
                     final = event
         return final
 
@@ -132,7 +173,7 @@ class Attempt:
     def _prefix(self) -> str:
         return versions.prefix_of(self._job.id, self._job.fence)
 
-    def _commit(self, final: Result | Paused | Failed | None, ending: Ending) -> str:
+    def _commit(self, final: Final, ending: Ending) -> str:
         event = conclude(self._job.fence, final, ending, self._lease.wish, self._company.why)
         return self._succeed(final) if isinstance(event, Complete) and isinstance(final, Result) else self._write(event)
 
@@ -195,6 +236,7 @@ class Attempt:
     def _obey(self, wish: Wish) -> None:
         log.info("attempt.wish", wish=wish.name)
         work = self._work
+        self._family.dismiss(for_good=wish is Wish.CANCEL)
         if work is None:
             return
         if wish is Wish.LOST:

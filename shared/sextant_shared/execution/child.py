@@ -11,9 +11,10 @@ from pathlib import Path
 
 from sextant_shared.errors import SextantError, TransientError, WorkInterrupted
 from sextant_shared.execution.provenance import made_with
-from sextant_shared.execution.workbench import Failed, Paused, Result, Workbench
+from sextant_shared.execution.workbench import Divided, Failed, Paused, Result, Workbench
 
-Work = Callable[[Workbench], Result | Paused]
+Ending = Result | Divided | Paused
+Work = Callable[[Workbench], Ending]
 
 
 def main(directory: Path, works: Mapping[str, Work], events_fd: int | None = None) -> int:
@@ -31,7 +32,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def run(bench: Workbench, work: Work) -> Result | Paused | Failed:
+def run(bench: Workbench, work: Work) -> Ending | Failed:
     """Do `work`, turning an error into the event that reports it; the stack trace goes to the job's log."""
     try:
         return _signed(work(bench))
@@ -49,7 +50,7 @@ def run(bench: Workbench, work: Work) -> Result | Paused | Failed:
         return Failed(message=f"{type(error).__name__}: {error}")
 
 
-def _signed(ending: Result | Paused) -> Result | Paused:
+def _signed(ending: Ending) -> Ending:
     if isinstance(ending, Result) and ending.registers:
         return ending.model_copy(update={"outputs": {**ending.outputs, "made_with": made_with()}})
     return ending

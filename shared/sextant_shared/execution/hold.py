@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from sextant_shared.errors import StaleFence
 from sextant_shared.execution.launching import Ending
-from sextant_shared.execution.workbench import Failed, Paused, Result
+from sextant_shared.execution.workbench import Divided, Failed, Paused, Result
 from sextant_shared.lifecycle.machine import Complete, Died, Fail, Stopped
 
 MARGIN = 0.8
@@ -64,7 +64,7 @@ class Hold:
 
 def conclude(
     fence: int,
-    final: Result | Paused | Failed | None,
+    final: Result | Divided | Paused | Failed | None,
     ending: Ending,
     wish: Wish,
     cause: Callable[[], Failed | str | None] = lambda: None,

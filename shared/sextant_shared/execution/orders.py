@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from sextant_shared.artefacts import Artefacts, File
-from sextant_shared.execution.workbench import Input, Resume, WorkOrder
+from sextant_shared.execution.workbench import Input, Parts, Resume, WorkOrder
 from sextant_shared.execution.workshop import Workshop
 from sextant_shared.lifecycle.jobs import last_checkpoint
 from sextant_shared.lifecycle.machine import Job
@@ -22,6 +22,13 @@ def lay_out(shop: Workshop, job: Job, directory: Path) -> None:
     with shop.engine.connect() as conn:
         order = make_order(conn, job, shop.artefacts, shop.service(job))
     (directory / "work.json").write_text(order.model_dump_json())
+
+
+def hand_over(directory: Path, parts: Parts) -> None:
+    """Add what became of the pieces of the work to its order."""
+    path = directory / "work.json"
+    order = WorkOrder.model_validate_json(path.read_bytes())
+    path.write_text(order.model_copy(update={"parts": parts}).model_dump_json())
 
 
 def make_order(conn: Connection, job: Job, artefacts: Artefacts, service: dict[str, str]) -> WorkOrder:

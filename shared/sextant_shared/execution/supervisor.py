@@ -66,7 +66,7 @@ class Supervisor:
         if claimed is None:
             return False
         job, place, node = claimed
-        attempt = Attempt(self._shop, job, Hold.since(sent, self._shop.lease_s), place, node, self._rng)
+        attempt = Attempt(self._shop, job, Hold.since(sent, self._shop.lease_s), place, node, self._rng, self.run)
         with self._lock:
             self._running.add(attempt)
         try:

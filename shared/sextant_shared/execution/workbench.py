@@ -44,6 +44,17 @@ class Resume(Received):
     samples: int
 
 
+class Parts(Received):
+    """The pieces of a work, done."""
+
+    note: dict[str, Any]
+    """As `Divided` had it."""
+    directories: list[str]
+    """Where the files of each piece lie on this machine."""
+    reused: int
+    """How many of the pieces had been done for another job."""
+
+
 class WorkOrder(Received):
     """All that a child needs to do one attempt of one job."""
 
@@ -57,7 +68,9 @@ class WorkOrder(Received):
     """Resolved inputs by the spec's field name; records of datasets and models validate as `Input`."""
     resume: Resume | None = None
     service: dict[str, str] = {}
-    """Addresses and narrow, short-lived keys, for the kinds that call an endpoint."""
+    """What its worker adds: settings; addresses and narrow, short-lived keys for the kinds that call an endpoint."""
+    parts: Parts | None = None
+    """What became of the pieces into which this work was `Divided` before."""
 
     def input(self, field: str) -> Input:
         """The resolved dataset or model of the spec's `field`."""
@@ -106,6 +119,24 @@ class Registration(BaseModel):
     meta: dict[str, Any] = {}
 
 
+class Piece(BaseModel):
+    """A part of a work that any worker of its kind may do. Its order is with the job's inputs, as `piece`."""
+
+    model_config = ConfigDict(frozen=True)
+    digest: str
+    """The hash of all that its result depends on: a piece that was done before is not done again."""
+    order: dict[str, Any]
+
+
+class Divided(BaseModel):
+    """The work is too large for one worker: it wants these pieces done, and is then started again with its `Parts`."""
+
+    model_config = ConfigDict(frozen=True)
+    type: Literal["divided"] = "divided"
+    pieces: list[Piece] = Field(min_length=1)
+    note: dict[str, Any]
+
+
 class Paused(BaseModel):
     """The work stopped at its last checkpoint because it was asked to."""
 
@@ -125,7 +156,7 @@ class Failed(BaseModel):
     """Not an error of the work: another process or node was lost, and the job goes on elsewhere."""
 
 
-WorkEvent = Annotated[Progress | Checkpoint | Result | Paused | Failed, Field(discriminator="type")]
+WorkEvent = Annotated[Progress | Checkpoint | Result | Divided | Paused | Failed, Field(discriminator="type")]
 WORK_EVENT: TypeAdapter[WorkEvent] = TypeAdapter(WorkEvent)
 Result.model_rebuild()
 
@@ -164,7 +195,7 @@ class Workbench:
         """Hand over a checkpoint that lies complete under `out/`/`path`."""
         self._send(Checkpoint(path=path, step=step, samples=samples))
 
-    def finish(self, event: Result | Paused | Failed) -> None:
+    def finish(self, event: Result | Divided | Paused | Failed) -> None:
         """Send the last event."""
         self._send(event)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sextant_shared.execution.workbench import Workbench, WorkOrder
+from sextant_shared.execution.workbench import Parts, Workbench, WorkOrder
 
 MakeBench = Callable[..., Workbench]
 
@@ -19,14 +19,21 @@ def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
     """Makes the workbench of a `prepare` job: make_bench(upload=PATH or None, **spec)."""
     opened: list[int] = []
 
-    def make(upload: Path | None = None, **spec: Any) -> Workbench:
+    def make(
+        upload: Path | None = None,
+        inputs: dict[str, Any] | None = None,
+        service: dict[str, str] | None = None,
+        parts: Parts | None = None,
+        **spec: Any,
+    ) -> Workbench:
         directory = tmp_path / f"work-{len(opened)}"
         (directory / "out").mkdir(parents=True)
-        inputs: dict[str, Any] = {}
+        inputs = dict(inputs or {})
         if upload:
             inputs["source"] = {"id": "u", "name": upload.name, "version": 1, "digest": "", "path": str(upload.parent)}
             spec.setdefault("source", "upload://u")
-        order = WorkOrder(job_id="j", kind="prepare", name="job", fence=1, attempt=1, spec=spec, inputs=inputs)
+        about: dict[str, Any] = {"job_id": "j", "kind": "prepare", "name": "job", "fence": 1, "attempt": 1}
+        order = WorkOrder(**about, spec=spec, inputs=inputs, service=service or {}, parts=parts)
         opened.append(os.open(directory / "events", os.O_WRONLY | os.O_CREAT))
         return Workbench(directory, order, opened[-1])
 

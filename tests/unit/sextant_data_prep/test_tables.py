@@ -11,14 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sextant_data_prep import encoding, sources
-from sextant_data_prep.cleaning import Cleaner
+from sextant_data_prep import encoding, rows, sources
 from sextant_data_prep.domain import columns
 from sextant_data_prep.learning import Training
-from sextant_data_prep.ledger import BAD, Ledger
+from sextant_data_prep.ledger import BAD
 from sextant_data_prep.readers import batch
 from sextant_data_prep.readers.batch import ROW
-from sextant_data_prep.roles import Roles
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
@@ -47,9 +45,8 @@ def read(path: Path, task: str, target: str | None, text: str | None = None, **s
     """The samples of a file."""
     given = {"source": "upload://u", "task": task, "target": target, "text": text, "max_bad_share": 1.0, **spec}
     order = PrepareSpec.model_validate(given)
-    source = sources.of(path, task)
-    ledger, roles = Ledger(path.parent), Roles.of(order, source)
-    cleaned = Cleaner(order, source.read, roles, ledger, path.parent / "scratch", lambda *_: None).run()
+    cleaned = rows.clean(order, sources.of(path, task), path.parent, path.parent / "scratch", lambda *_: None)
+    ledger = cleaned.ledger
     fates = np.zeros(cleaned.staging.rows, np.uint8)
     encoded = {} if text else encoding.features(Training(cleaned, fates))
     made = {name: one.made.alias(name) for name, one in encoded.items()} or {"text": pl.col(text or "").alias("text")}

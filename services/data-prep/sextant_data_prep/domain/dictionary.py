@@ -34,6 +34,13 @@ class Dictionary:
         self.more = len(self.codes) > MAX_VALUES
         return pl.Series(column.name, pl.from_arrow(pa.array(codes, mask=missing)))
 
+    def absorb(self, words: list[str], counts: list[int], *, more: bool) -> NDArray[np.uint32]:
+        """Take in the values of another column, of which there may have been `more`; the code here of each."""
+        places = self._places(words)
+        self.counts += np.bincount(places, counts, minlength=len(self.counts)).astype(np.int64)
+        self.more = self.more or more or len(self.codes) > MAX_VALUES
+        return places
+
     def values(self) -> list[str]:
         """The value of each code."""
         return list(self.codes)

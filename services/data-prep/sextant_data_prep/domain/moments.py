@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+ROWS = 1 << 16
+
 
 @dataclass(slots=True)
 class Moments:
@@ -35,13 +37,30 @@ class Moments:
 
 
 class AllMoments:
-    """Those of every numeric column of frames."""
+    """Of every numeric column of frames. How rows are spread over frames leaves no trace, not even in rounding."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, Moments] = {}
+        self._columns: dict[str, Moments] = {}
+        self._waiting: list[pl.DataFrame] = []
+        self._rows = 0
 
     def add(self, frame: pl.DataFrame) -> None:
         """Take in rows; missing values do not count."""
+        self._waiting.append(frame)
+        self._rows += len(frame)
+        while self._rows >= ROWS:
+            whole = pl.concat(self._waiting)
+            self._merge(whole[:ROWS].rechunk())
+            self._waiting, self._rows = [whole[ROWS:]], self._rows - ROWS
+
+    def columns(self) -> dict[str, Moments]:
+        """By column, as soon as all rows are there."""
+        if self._rows:
+            self._merge(pl.concat(self._waiting).rechunk())
+        self._waiting, self._rows = [], 0
+        return self._columns
+
+    def _merge(self, frame: pl.DataFrame) -> None:
         found = [
             frame.select(expression).row(0) if len(frame) else ()
             for expression in (
@@ -54,4 +73,4 @@ class AllMoments:
         ]
         for name, count, mean, var, low, high in zip(frame.columns, *found, strict=False):
             if count:
-                self.columns.setdefault(name, Moments()).merge(count, mean, var * count, low, high)
+                self._columns.setdefault(name, Moments()).merge(count, mean, var * count, low, high)

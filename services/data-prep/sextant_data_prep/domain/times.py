@@ -27,7 +27,11 @@ class Zones:
     def add(self, texts: pl.Series) -> None:
         """Look at texts. Raises InvalidInput where some have a zone and others none: their order is not known."""
         zoned = int(texts.str.contains(ZONE).sum())
-        self.zoned, self.naive = self.zoned + zoned, self.naive + texts.count() - zoned
+        self.merge(zoned, texts.count() - zoned)
+
+    def merge(self, zoned: int, naive: int) -> None:
+        """Take in times with and without a zone; likewise."""
+        self.zoned, self.naive = self.zoned + zoned, self.naive + naive
         if self.zoned and self.naive:
             raise InvalidInput(
                 "some times have a zone and others none: their order is not known",

@@ -18,11 +18,14 @@ BY_SUFFIX = {
 }
 
 
-def reader(path: Path) -> Reader:
-    """The reader of a file, by its name, or of a folder of texts. Raises InvalidInput where there is none."""
+def reader(path: Path, begin: int = 0, end: int | None = None) -> Reader:
+    """The reader of a file, by its name, or of a folder of texts. Raises InvalidInput where there is none.
+
+    `begin` and `end` are for a part of a file: bytes, row groups of Parquet, or record batches of Arrow.
+    """
     if path.is_dir():
         return partial(plain.read, path)
     read = BY_SUFFIX.get(path.suffix.lower())
     if read is None:
         raise InvalidInput(f"no reader for {path.name[:80]!r}", field="source", accepted=", ".join(BY_SUFFIX))
-    return partial(read, path)
+    return partial(read, path, begin=begin, end=end) if begin or end is not None else partial(read, path)

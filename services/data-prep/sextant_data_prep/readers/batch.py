@@ -25,6 +25,8 @@ class Batch:
 
     frame: pl.DataFrame
     bad: list[tuple[int, str]] = field(default_factory=list)
+    through: int = 0
+    """The number of the last line or row that was looked at, blank lines included."""
 
 
 class Reader(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,32 @@ Parse = Callable[[bytes, int, bool], Parsed]
 """Is given what is there, the number of its first line, and whether it is the rest of the file."""
 
 
-def parsed(stream: IO[bytes], rest: bytes, line: int, parse: Parse) -> Iterator[Batch]:
-    """The batches of `rest` and of what the stream has behind it."""
-    last, size = False, min(FIRST, BLOCK)
+class Stream(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+
+
+class Section:
+    """The bytes [begin, end) of a file; up to its end where `end` is None."""
+
+    def __init__(self, stream: IO[bytes], begin: int, end: int | None) -> None:
+        self._stream = stream
+        self._left = end - begin if end is not None else None
+        stream.seek(begin)
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes of the section."""
+        chunk = self._stream.read(size if self._left is None else min(size, self._left))
+        if self._left is not None:
+            self._left -= len(chunk)
+        return chunk
+
+
+def parsed(stream: Stream, line: int, parse: Parse) -> Iterator[Batch]:
+    """The batches of what the stream has, from the line with this number on."""
+    rest, last, size = b"", False, min(FIRST, BLOCK)
     while not last:
         chunk = stream.read(size)
         size = BLOCK
@@ -46,7 +69,7 @@ def parsed(stream: IO[bytes], rest: bytes, line: int, parse: Parse) -> Iterator[
         found = parse(rest, line, last)
         rest, line = rest[found.used :], line + found.lines
         if found.used:
-            yield found.batch
+            yield Batch(found.batch.frame, found.batch.bad, line - 1)
         if len(rest) > MAX_LINE:
             raise InvalidInput(f"line {line} is longer than {MAX_LINE} bytes", field="source", accepted="shorter lines")
 

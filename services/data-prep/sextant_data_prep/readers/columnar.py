@@ -43,8 +43,8 @@ def batches(
         frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
         frame = frame.with_columns(_named(name, known) for name, known in names.items())
         bad, frame = _without_nul(frame.with_columns(pl.int_range(first, first + len(frame), eager=True).alias(ROW)))
-        yield Batch(typed(frame, numeric, nulls), bad)
         first += part.num_rows
+        yield Batch(typed(frame, numeric, nulls), bad, first - 1)
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -22,18 +22,48 @@ BOM = b"\xef\xbb\xbf"
 MAX_HEADER = 100 * MAX_COLUMNS
 
 
-def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ()) -> Iterator[Batch]:
-    """The rows of a file. Raises InvalidInput where the header is none."""
+def read(
+    path: Path,
+    numeric: Collection[str] = (),
+    nulls: Collection[str] = (),
+    *,
+    begin: int = 0,
+    end: int | None = None,
+) -> Iterator[Batch]:
+    """The rows of a file, or of its bytes [begin, end), which are whole rows. Raises InvalidInput for no header.
+
+    Rows have the numbers of their lines; those of a part that has no header are counted from 1.
+    """
     with path.open("rb") as stream:
-        names, rest, line = _header(stream)
+        names, behind, line = _header(stream)
         table = _Table(names, frozenset(numeric), list(nulls))
         yield Batch(pl.DataFrame(schema=table.schema | {ROW: pl.Int64}))
-        yield from blocks.parsed(stream, rest, line, table.parse)
+        section = blocks.Section(stream, max(begin, behind), end)
+        yield from blocks.parsed(section, 1 if begin else line, table.parse)
 
 
-def _header(stream: IO[bytes]) -> tuple[list[str], bytes, int]:
-    """The columns' names, the bytes behind them, and the number of the line that these begin with."""
-    block = stream.read(min(blocks.FIRST, blocks.BLOCK)).removeprefix(BOM)
+def header_size(path: Path) -> int:
+    """How many bytes stand before the first row. Raises InvalidInput where the header is none."""
+    with path.open("rb") as stream:
+        return _header(stream)[1]
+
+
+def whole_rows(data: bytes) -> int:
+    """How many bytes, which begin with a row, are whole rows."""
+    if b'"' not in data and data.count(b"\r") == data.count(b"\r\n"):
+        return blocks.whole_lines(data, last=False)
+    layout = _Layout.of(data, last=False)
+    if layout is not None:
+        return layout.size
+    block = lines.split(data[: blocks.whole_lines(data, last=False)])
+    return lines.size(block[: max((record.end for record in lines.records(block, whole=False)), default=0)])
+
+
+def _header(stream: IO[bytes]) -> tuple[list[str], int, int]:
+    """The columns' names, and where behind them the rows begin: the byte, and the number of the line."""
+    block = stream.read(min(blocks.FIRST, blocks.BLOCK))
+    mark = len(BOM) if block.startswith(BOM) else 0
+    block = block[mark:]
     while block and not block.strip() and (more := stream.read(blocks.BLOCK)):
         block += more
     if b"\n" not in block.lstrip() or b'"' in block.lstrip().partition(b"\n")[0]:
@@ -52,7 +82,7 @@ def _header(stream: IO[bytes]) -> tuple[list[str], bytes, int]:
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise InvalidInput(f"{times} columns are called {name[:80]!r}", field="source", accepted="unique names")
-    return names, block[lines.size(head[: found.end]) :], found.end + 1
+    return names, mark + lines.size(head[: found.end]), found.end + 1
 
 
 def _not_too_wide(block: bytes) -> None:

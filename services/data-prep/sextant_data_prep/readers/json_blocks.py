@@ -18,8 +18,18 @@ DOUBTFUL = (b"\0", b"\\u0000", b"\\ud", b"\\uD")
 """NUL, and escapes that may be half of a surrogate pair."""
 
 
-def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ()) -> Iterator[Batch]:
-    """The objects of a file. Raises InvalidInput where it holds none."""
+def read(
+    path: Path,
+    numeric: Collection[str] = (),
+    nulls: Collection[str] = (),
+    *,
+    begin: int = 0,
+    end: int | None = None,
+) -> Iterator[Batch]:
+    """The objects of a file, or of its bytes [begin, end), which are whole lines. Raises InvalidInput for none in it.
+
+    Rows have the numbers of their lines, counted from 1 in each part.
+    """
 
     def parse(data: bytes, line: int, last: bool) -> Parsed:
         data = data[: blocks.whole_lines(data, last)]
@@ -29,13 +39,13 @@ def read(path: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
     names: set[str] = set()
     objects = 0
     with path.open("rb") as stream:
-        head = stream.read(len(BOM)).removeprefix(BOM)
-        for batch in blocks.parsed(stream, head, 1, parse):
+        mark = len(BOM) if stream.read(len(BOM)) == BOM else 0
+        for batch in blocks.parsed(blocks.Section(stream, max(begin, mark), end), 1, parse):
             names.update(batch.frame.columns)
             check(names - {ROW})
             objects += batch.frame.height
             yield batch
-    if not objects:
+    if not objects and not begin and end is None:
         raise InvalidInput("the file holds no JSON object", field="source", accepted="one JSON object a line")
 
 

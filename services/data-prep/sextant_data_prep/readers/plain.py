@@ -33,7 +33,9 @@ def read(root: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
                 bad.append((number, why))
             else:
                 rows.append((text, path.parent.name, number))
-        yield Batch(pl.DataFrame(rows, {TEXT: pl.String, LABEL: pl.String, ROW: pl.Int64}, orient="row"), bad)
+        yield Batch(
+            pl.DataFrame(rows, {TEXT: pl.String, LABEL: pl.String, ROW: pl.Int64}, orient="row"), bad, numbered[-1][0]
+        )
 
 
 def documents(root: Path) -> list[Path]:

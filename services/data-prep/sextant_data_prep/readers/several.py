@@ -55,13 +55,19 @@ class Several:
 
     def _same(self, part: Part, names: frozenset[str], columns: frozenset[str]) -> None:
         if names != columns:
-            other = ", ".join(repr(name[:80]) for name in sorted(names ^ columns)[:5])
-            raise InvalidInput(
-                f"it and {self._parts[0].name[:80]} do not have the same columns: {other}",
-                field="source",
-                accepted="tables with the same columns, or upload://ID/PATH for one of them",
-            )
+            raise unlike("it", self._parts[0].name, sorted(names ^ columns))
+
+
+def unlike(one: str, other: str, columns: list[str]) -> InvalidInput:
+    """The error of two tables of which one alone has these columns."""
+    named = ", ".join(repr(name[:80]) for name in columns[:5])
+    return InvalidInput(
+        f"{one[:80]} and {other[:80]} do not have the same columns: {named}",
+        field="source",
+        accepted="tables with the same columns, or upload://ID/PATH for one of them",
+    )
 
 
 def _moved(batch: Batch, by: int) -> Batch:
-    return Batch(batch.frame.with_columns(pl.col(ROW) + by), [(row + by, reason) for row, reason in batch.bad])
+    bad = [(row + by, reason) for row, reason in batch.bad]
+    return Batch(batch.frame.with_columns(pl.col(ROW) + by), bad, batch.through + by)

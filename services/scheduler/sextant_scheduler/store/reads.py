@@ -33,9 +33,11 @@ def job(conn: Connection, tenant: str, job_id: UUID) -> JobView:
     if row is None:
         raise NotFound(f"no job {job_id}")
     steps = None
-    if row["kind"] in ("pipeline", "tune"):
+    if row["kind"] in ("pipeline", "tune", "prepare"):
         query = _jobs().where(t.jobs.c.parent_id == job_id).order_by(t.jobs.c.id)
         steps = [JobView.model_validate(dict(child)) for child in conn.execute(query).mappings()]
+        if row["kind"] == "prepare" and not steps:
+            steps = None  # small, or a piece itself
     return JobView.model_validate({**row, "steps": steps})
 
 
