@@ -131,10 +131,16 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples) -> dict[s
     classes, labels = encode_labels(samples)
     bench.progress(0.5, "splitting", {"rows": samples.total, "bad": len(samples.quarantine.rows)})
     keys = [splitting.content_key(row_bytes(samples, row), spec.seed) for row in range(len(labels))]
-    splits = splitting.assign(keys, labels.tolist(), spec.split.val, spec.split.test)
+    if samples.splits is None:
+        splits = splitting.assign(keys, labels.tolist(), spec.split.val, spec.split.test)
+    else:
+        splits = splitting.as_given(keys, labels.tolist(), samples.ids.tolist(), samples.splits, spec.split.val)
     train = np.flatnonzero(np.array(splits) == "train")
-    if set(splits) != set(splitting.SPLITS):
-        raise InvalidInput(f"{len(labels)} rows are too few for three splits", field="split", accepted="more rows")
+    if empty := [split for split in splitting.SPLITS if split not in splits]:
+        given = f"{len(labels)} rows are too few for three splits"
+        if samples.splits is not None:
+            given = f"no row is in the split {empty[0]!r}"
+        raise InvalidInput(given, field="split", accepted="more rows")
     bench.progress(0.7, "writing")
     about = {
         **_about(spec),

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from sextant_data_prep import listing
 from sextant_data_prep.damage import Damaged, decoding
-from sextant_data_prep.domain import image_steps
+from sextant_data_prep.domain import image_steps, splitting
 from sextant_data_prep.domain.image_steps import Judge
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
@@ -27,7 +27,10 @@ DEEP = ("I;16", "I;16L", "I;16B", "I")
 
 
 def read(root: Path, steps: Sequence[Step] = ()) -> Samples:
-    """The samples of `root`/CLASS/IMAGE. The size is that of a step, or the most frequent one, up to 256 a side."""
+    """The samples of `root`/CLASS/IMAGE, or `root`/SPLIT/CLASS/IMAGE.
+
+    The size is that of a step, or the most frequent one, up to 256 a side.
+    """
     files = [path for path in listing.files(root) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise InvalidInput(
@@ -49,7 +52,11 @@ def read(root: Path, steps: Sequence[Step] = ()) -> Samples:
     labels = [label for _, _, label in images]
     feature = Feature("image", "uint8", pixels.shape[1:])
     columns = {"image": pixels}
-    return Samples([feature], columns, labels, "class", ids, quarantine, removed=removed, flagged=judge.flagged)
+    given = splitting.of_folders([path.relative_to(root) for path in files])
+    splits = [given[number] for number in ids.tolist()] if given else None
+    return Samples(
+        [feature], columns, labels, "class", ids, quarantine, splits=splits, removed=removed, flagged=judge.flagged
+    )
 
 
 def _kept(

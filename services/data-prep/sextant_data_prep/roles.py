@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sextant_data_prep.readers import plain
-from sextant_data_prep.readers.several import FILE_SPLIT
+from sextant_data_prep.readers.batch import FILE_SPLIT
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
@@ -25,7 +25,7 @@ class Roles:
     def of(cls, spec: PrepareSpec, *, documents: bool, splits: bool) -> Roles:
         """As the spec has them, before what files say of their `splits`; documents have their own names for them."""
         if documents:
-            return cls(plain.LABEL, plain.TEXT, None, None)
+            return cls(plain.LABEL, plain.TEXT, FILE_SPLIT if splits else None, None)
         text = (spec.text or "") if spec.task == "text-classification" else None
         split = spec.split.column or (FILE_SPLIT if splits and not spec.split.time else None)
         return cls(spec.target or "", text, split, spec.split.group, spec.split.time)

@@ -46,8 +46,8 @@ def of(path: Path, task: str) -> Source:
     """The rows of a file or a folder. Raises InvalidInput where it is not to be told which they are."""
     found = listing.files(path) if path.is_dir() else [path]
     tables = [file for file in found if file.suffix.lower() in BY_SUFFIX]
-    if not tables and task == "text-classification" and path.is_dir() and plain.documents(path):
-        return Source(reader(path), documents=True)
+    if not tables and task == "text-classification" and path.is_dir() and (texts := plain.documents(path)):
+        return Source(reader(path), documents=True, splits=plain.given_splits(path, texts) is not None)
     if len({BY_SUFFIX[file.suffix.lower()] for file in tables}) > 1:
         kinds = ", ".join(sorted({file.suffix.lower() for file in tables}))
         raise _unclear(f"the upload holds tables of several kinds: {kinds}")

@@ -36,6 +36,8 @@ class Samples:
     quarantine: Quarantine
     classes: list[str] | None = None
     """The order of the classes where the source gives one; the sorted names otherwise."""
+    splits: list[str] | None = None
+    """The split of each row, where the source gives one."""
     removed: list[tuple[int, str, str]] = field(default_factory=list)
     """Rows that a step left out: number, step, reason."""
     flagged: dict[str, int] = field(default_factory=dict)

@@ -15,6 +15,9 @@ MAX_COLUMNS = 10_000
 ROW = "\0row"
 """The column of row numbers. No column of a file is called so: it would hold NUL."""
 
+FILE_SPLIT = "\0file split"
+"""The column of the split that a file's name or folder says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from sextant_data_prep import listing
+from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.texts import fault
-from sextant_data_prep.readers.batch import ROW, Batch
+from sextant_data_prep.readers.batch import FILE_SPLIT, ROW, Batch
 from sextant_shared.errors import InvalidInput
 
 SUFFIX = ".txt"
@@ -19,11 +20,15 @@ FILES = 256
 
 
 def read(root: Path, numeric: Collection[str] = (), nulls: Collection[str] = ()) -> Iterator[Batch]:
-    """The documents `root`/CLASS/FILE.txt, numbered in the order of their paths. None is a number, or missing."""
+    """The documents `root`/CLASS/FILE.txt, or `root`/SPLIT/CLASS/FILE.txt, numbered in the order of their paths.
+
+    None is a number, or missing.
+    """
     del numeric, nulls
     found = documents(root)
     if not found:
         raise InvalidInput("the folder holds no text", field="source", accepted=f"CLASS/FILE{SUFFIX}")
+    splits = given_splits(root, found)
     for numbered in _groups(found):
         rows: list[tuple[str, str, int]] = []
         bad: list[tuple[int, str]] = []
@@ -33,14 +38,21 @@ def read(root: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
                 bad.append((number, why))
             else:
                 rows.append((text, path.parent.name, number))
-        yield Batch(
-            pl.DataFrame(rows, {TEXT: pl.String, LABEL: pl.String, ROW: pl.Int64}, orient="row"), bad, numbered[-1][0]
-        )
+        frame = pl.DataFrame(rows, {TEXT: pl.String, LABEL: pl.String, ROW: pl.Int64}, orient="row")
+        if splits:
+            said = [splits[number] for number in frame[ROW]]
+            frame = frame.with_columns(pl.Series(FILE_SPLIT, said, pl.String))
+        yield Batch(frame, bad, numbered[-1][0])
 
 
 def documents(root: Path) -> list[Path]:
     """The text files below a folder, sorted."""
     return [path for path in listing.files(root) if path.suffix.lower() == SUFFIX]
+
+
+def given_splits(root: Path, found: list[Path]) -> list[str] | None:
+    """The splits that the folders of documents say. Raises InvalidInput where those of some do alone."""
+    return splitting.of_folders([path.relative_to(root) for path in found])
 
 
 def _groups(found: list[Path]) -> Iterator[list[tuple[int, Path]]]:

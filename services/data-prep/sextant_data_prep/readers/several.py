@@ -7,11 +7,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from sextant_data_prep.readers.batch import ROW, Batch, Reader
+from sextant_data_prep.readers.batch import FILE_SPLIT, ROW, Batch, Reader
 from sextant_shared.errors import InvalidInput
-
-FILE_SPLIT = "\0file split"
-"""The column of the split that a file's name says; see `batch.ROW` for the name."""
 
 
 @dataclass(frozen=True, slots=True)
