@@ -154,3 +154,15 @@ def test_progress_rises_to_its_end(make_bench: MakeBench) -> None:
     fractions = [event.fraction for event in events if isinstance(event, Progress)]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+def test_the_same_rows_under_another_name_are_the_same_files(make_bench: MakeBench, tmp_path: Path) -> None:
+    found = []
+    for name in ("flowers", "weeds"):
+        (tmp_path / name).mkdir()
+        bench = make_bench(
+            table(tmp_path / name), task="tabular", target="y", register_as=name, source=f"upload://{name}"
+        )
+        assert prepare(bench).registers[0].name == name
+        found.append({path.name: path.read_bytes() for path in bench.out.iterdir()})
+    assert found[0] == found[1]
