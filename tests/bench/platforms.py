@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sextant import Client
 from sextant.stack import control, processes
 from sextant.stack.accounts import Accounts
 from sextant.stack.home import Home
-from sextant.stack.processes import Options
+from sextant.stack.processes import Options, ProcessSpec
 from sextant.stack.servers import ServerUrls, free_port
 from sextant.stack.supervisor import Supervisor, port_is_free
 
@@ -77,8 +77,8 @@ def whole() -> Iterator[Platform]:
 
 
 @contextmanager
-def parts(*names: str) -> Iterator[Platform]:
-    """The servers and the services of these names alone."""
+def parts(*names: str, preparing: int = 1) -> Iterator[Platform]:
+    """The servers and the services of these names alone; of `data-prep`, where it is one, so many workers."""
     with directory() as path:
         home = Home.prepare(path)
         credentials, nats_port, chosen = home.credentials(), free_port(0), options()
@@ -96,12 +96,21 @@ def parts(*names: str) -> Iterator[Platform]:
             accounts = Accounts(home, credentials, nats_port)
             run(supervisor.run_once(processes.migration(base, credentials, accounts), TIMEOUT_S))
             wanted = [spec for spec in processes.services(base, chosen, accounts) if spec.name in names]
+            worker = next((spec for spec in wanted if spec.name == "data-prep"), None)
+            wanted += [_another(worker, number, path) for number in range(2, preparing + 1)] if worker else []
             run(supervisor.start(wanted, TIMEOUT_S))
             url = f"http://127.0.0.1:{chosen.port}"
             yield Platform(home, url, credentials.admin_key, urls, supervisor.pids())
         finally:
             run(supervisor.stop())
             loop.call_soon_threadsafe(loop.stop)
+
+
+def _another(worker: ProcessSpec, number: int, path: Path) -> ProcessSpec:
+    """One more worker, as if on another host: with a name and a work directory of its own."""
+    name, port = f"{worker.name}-{number}", free_port(0)
+    own = {"SEXTANT_NODE_NAME": name, "SEXTANT_WORK_DIR": str(path / name), "SEXTANT_METRICS_PORT": str(port)}
+    return replace(worker, name=name, environment={**worker.environment, **own}, metrics_port=port)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
-"""Cleaning texts and a table: ours beside polars by hand (the floor) and `datasets`, and memory as rows grow."""
+"""Cleaning texts and a table: ours beside polars by hand (the floor) and `datasets`, and memory as rows grow.
+
+Then the same on the platform, in pieces: by one worker and by two, and of a source that has grown by a tenth.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -11,7 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.bench import peers, prepare_files
+from sextant import Client
+from tests.bench import peers, platforms, prepare_files
+from tests.bench.clients.prepare_ours import STEPS
 from tests.bench.report import Report
 
 CLIENTS = Path(__file__).with_name("clients")
@@ -42,6 +48,7 @@ def run(report: Report) -> None:
             path.unlink()
         _tell(report, found, rows)
         _memory(report, home)
+        _pieces(report, home)
 
 
 def _commands(datasets: str) -> dict[str, list[str]]:
@@ -100,3 +107,45 @@ def _memory(report: Report, home: Path) -> None:
         report.figure(f"peak_mb_{rows // 1000}k", answer["peak_mb"])
     report.figure("peak_mb", max(peaks))
     report.note("peak_mb: the largest resident size of our process, its libraries included, on a narrow table")
+
+
+def _pieces(report: Report, home: Path) -> None:
+    """Jobs from their start to their end, processes and hand-overs included."""
+    rows, piece_mb = (500_000, 8) if report.quick else (3_000_000, 32)
+    os.environ["SEXTANT_PIECE_BYTES"] = str(piece_mb << 20)
+    paths = []
+    for name, many in (("first", rows), ("grown", rows * 11 // 10)):
+        (home / name).mkdir()
+        paths.append(prepare_files.write("text", home / name, many))
+    full = {}
+    for workers in (1, 2):
+        with (
+            platforms.parts("scheduler-api", "scheduler-control", "data-prep", preparing=workers) as platform,
+            platform.client() as client,
+        ):
+            first, grown = (client.push(path).uri for path in paths)
+            _prepared(client, first, seed=0)
+            appended, told = _prepared(client, grown, seed=0)
+            full[workers], whole = _prepared(client, grown, seed=1)
+        several = "s" if workers > 1 else ""
+        report.figure(f"full_{workers}_worker{several}_s", full[workers])
+        report.figure(f"appended_{workers}_worker{several}_s", appended)
+        report.say(f"{workers} workers: {full[workers]:.1f} s, {whole}; grown: {appended:.1f} s, {told}")
+        if workers == 1:
+            report.figure("appended_ratio", appended / full[1])
+            report.figure("pieces", told["all"])
+            report.figure("pieces_reused", told["reused"])
+    report.figure("ratio_two_workers", full[1] / full[2])
+    report.note(
+        f"{rows} texts, then a tenth more, in pieces of {piece_mb} MB; two workers share the cores of this machine"
+    )
+
+
+def _prepared(client: Client, source: str, seed: int) -> tuple[float, dict[str, int]]:
+    """The seconds of a job, and what it says of its pieces. Another seed shares no piece."""
+    spec = {"kind": "prepare", "name": "texts", "source": source, "seed": seed, "task": "text-classification"}
+    job = client.submit({**spec, "text": "text", "target": "label", "clean": STEPS["text"]})
+    done = client.wait(job, timeout=ROUND_S)
+    if done.started_at is None or done.finished_at is None:
+        raise SystemExit(f"the job {done.id} has no times")
+    return (done.finished_at - done.started_at).total_seconds(), dict((done.outputs or {})["pieces"])

@@ -17,10 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sextant_data_prep.readers import BY_SUFFIX, arrow, blocks, csv_blocks, json_blocks, parquet
+from sextant_data_prep.readers import BY_SUFFIX, arrow, blocks, csv_blocks, json_blocks, parquet, several
 from sextant_data_prep.sources import Source, Table
 from sextant_shared.contracts import cleaning
 from sextant_shared.contracts.specs import PrepareSpec
+from sextant_shared.errors import InvalidInput
 
 PACKAGES = ("numpy", "polars", "pyarrow", "xxhash")
 """Those whose version can change what a piece is."""
@@ -100,8 +101,11 @@ def _file(path: Path) -> str:
 def _parts(table: Table, least: int) -> Iterator[Cut]:
     named = [(table.name, table.split)]
     ranges = RANGES[BY_SUFFIX[table.path.suffix.lower()]]
-    for begin, end, content in ranges(table.path, least):
-        yield Cut(tables=named, begin=begin, end=end, content=content)
+    try:
+        for begin, end, content in ranges(table.path, least):
+            yield Cut(tables=named, begin=begin, end=end, content=content)
+    except InvalidInput as error:
+        raise (several.of_table(table.name, error) if table.name else error) from None
 
 
 Ranges = Iterator[tuple[int, int, str]]

@@ -105,7 +105,7 @@ def environment(home: Home, credentials: Credentials, where: ServerUrls, options
 PASSED_ON = (
     *("SEXTANT_ARTEFACTS_URL", "SEXTANT_LEASE_S", "SEXTANT_LOG_FORMAT", "SEXTANT_SLOTS"),
     *("SEXTANT_MAX_IN_FLIGHT", "SEXTANT_MAX_TRANSFERS", "SEXTANT_KEY_RATE", "SEXTANT_MAX_OPEN_JOBS"),
-    *("SEXTANT_MAX_OPEN_UPLOADS", "SEXTANT_MAX_STREAMS", "SEXTANT_MAX_KEYS"),
+    *("SEXTANT_MAX_OPEN_UPLOADS", "SEXTANT_MAX_STREAMS", "SEXTANT_MAX_KEYS", "SEXTANT_PIECE_BYTES"),
 )
 """What the caller's environment may change of the services."""
 

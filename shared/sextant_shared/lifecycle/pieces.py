@@ -64,13 +64,13 @@ def enlist(
 
 
 def _job(parent: Job, digest: str, order: dict[str, Any], tries: int, actor: str) -> jobs.NewJob:
-    name = f"{parent.name}.{PIECE}-{digest[:12]}"
+    step = f"{PIECE}-{digest[:12]}" + (f"-{tries}" if tries else "")
     inputs = {**(parent.inputs or {}), PIECE: {"digest": digest, "order": order}}
     return jobs.NewJob(
         id=new_id(),
         tenant=parent.tenant,
         kind=parent.kind,
-        name=name,
+        name=f"{parent.name}.{step}",
         spec=parent.spec,
         body_hash=hashlib.sha256(to_json([parent.spec, inputs])).hexdigest(),
         idem_key=f"{PIECE}/{digest}/{tries}",
@@ -78,7 +78,7 @@ def _job(parent: Job, digest: str, order: dict[str, Any], tries: int, actor: str
         actor=actor,
         inputs=inputs,
         parent_id=parent.id,
-        step=f"{PIECE}-{digest[:12]}",
+        step=step,
         priority=int(parent.spec.get("priority", 0)),
         max_attempts=parent.max_attempts,
         backoff_s=parent.backoff_s,
@@ -86,10 +86,10 @@ def _job(parent: Job, digest: str, order: dict[str, Any], tries: int, actor: str
 
 
 def look(conn: Connection, ids: Sequence[UUID]) -> list[PieceJob]:
-    """The jobs with these ids that do pieces."""
+    """The jobs with these ids that do pieces, the oldest first."""
     digest = t.jobs.c.inputs[PIECE]["digest"].astext.label("digest")
     columns = (t.jobs.c.id, digest, t.jobs.c.parent_id, t.jobs.c.state, t.jobs.c.fence, t.jobs.c.error)
-    rows = conn.execute(select(*columns).where(t.jobs.c.id.in_(ids), digest.is_not(None)))
+    rows = conn.execute(select(*columns).where(t.jobs.c.id.in_(ids), digest.is_not(None)).order_by(t.jobs.c.id))
     return [PieceJob(row.id, row.digest, row.parent_id, State(row.state), row.fence, row.error) for row in rows]
 
 

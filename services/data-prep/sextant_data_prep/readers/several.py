@@ -47,12 +47,16 @@ class Several:
                         moved = replace(moved, frame=moved.frame.with_columns(pl.lit(part.split).alias(FILE_SPLIT)))
                     yield moved
             except InvalidInput as error:
-                message = f"{part.name[:80]}: {error.message}"
-                raise InvalidInput(message, field=error.field, accepted=error.accepted) from None
+                raise of_table(part.name, error) from None
 
     def _same(self, part: Part, names: frozenset[str], columns: frozenset[str]) -> None:
         if names != columns:
             raise unlike("it", self._parts[0].name, sorted(names ^ columns))
+
+
+def of_table(name: str, error: InvalidInput) -> InvalidInput:
+    """The error, with the table that it is of."""
+    return InvalidInput(f"{name[:80]}: {error.message}", field=error.field, accepted=error.accepted)
 
 
 def unlike(one: str, other: str, columns: list[str]) -> InvalidInput:
