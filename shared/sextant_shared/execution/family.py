@@ -28,6 +28,7 @@ from sextant_shared.store import versions
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 0.3
+CANCELLED = "the job whose piece this is was cancelled"
 T = TypeVar("T")
 
 
@@ -46,9 +47,18 @@ class Family:
         self._shop, self._job, self._run, self._say, self._rng = shop, job, run, say, rng
         self._ids: list[UUID] = []
         self._dismissed = threading.Event()
+        self._for_good = False
 
     def see_through(self, divided: Divided) -> Parts | Failed | None:
         """Have all pieces done; None where the family was dismissed before that, and an error where a piece has one."""
+        try:
+            return self._seen_through(divided)
+        finally:
+            # Again, for what was made known while the wish was on its way.
+            if self._for_good:
+                self._call_off(CANCELLED)
+
+    def _seen_through(self, divided: Divided) -> Parts | Failed | None:
         orders = {piece.digest: piece.order for piece in divided.pieces}
         useless: set[UUID] = set()
         while not self._dismissed.is_set():
@@ -67,9 +77,10 @@ class Family:
 
     def dismiss(self, *, for_good: bool) -> None:
         """Stop waiting; `for_good` also cancels what was made for this job. Called on any thread."""
+        self._for_good = self._for_good or for_good
         self._dismissed.set()
         if for_good:
-            self._call_off("the job whose piece this is was cancelled")
+            self._call_off(CANCELLED)
 
     def _patiently(self, call: Callable[[], T]) -> T | None:
         """Where the store is away, wait for it: whether that may last is the lease's to say."""
@@ -128,10 +139,14 @@ class Family:
         return str(self._shop.artefacts.fetch(versions.prefix_of(job.id, job.fence), files))
 
     def _call_off(self, reason: str) -> None:
-        own = [job.id for job in self._look() if job.parent_id == self._job.id and not job.state.is_terminal]
-        for job_id in own:
-            with self._shop.engine.begin() as conn:
-                jobs.apply(conn, job_id, Cancel(reason), actor=self._shop.worker, rng=self._rng)
+        """Cancel what was made for this job. Where the store is away, it is left to be done by whoever comes to it."""
+        try:
+            own = [job.id for job in self._look() if job.parent_id == self._job.id and not job.state.is_terminal]
+            for job_id in own:
+                with self._shop.engine.begin() as conn:
+                    jobs.apply(conn, job_id, Cancel(reason), actor=self._shop.worker, rng=self._rng)
+        except OperationalError as error:
+            log.warning("pieces.store_unavailable", error=str(error.orig).splitlines()[0][:300])
         self._shop.bus.wake()
 
 

@@ -121,7 +121,7 @@ def installation(servers: RunningServers, tmp_path_factory: pytest.TempPathFacto
     common = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SEXTANT_")},
         "SEXTANT_ARTEFACTS_URL": f"file://{directory}/artefacts",
-        "SEXTANT_LEASE_S": "2.0",
+        "SEXTANT_LEASE_S": "6.0",
         "SEXTANT_PIECE_BYTES": str(1 << 20),
         "SEXTANT_WORK_DIR": str(directory),
     }
