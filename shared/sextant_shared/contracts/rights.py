@@ -88,12 +88,13 @@ def nats_users(passwords: Mapping[str, str]) -> list[str]:
 
 
 def redis_users(passwords: Mapping[str, str]) -> list[str]:
-    """The lines of Redis's configuration that make the accounts of services with queues: no scripts, nothing that looks
-    at or changes the server or all keys, and no key but of their own queues.
+    """The lines of Redis's configuration that make the accounts of services with queues: nothing that looks at or
+    changes the server or all keys, and no key but of their own queues. Scripts are for kombu, which lets go of its lock
+    of unacknowledged messages by one; a script may do no more than its account.
     """
     return [
         f"user {account(service)} reset on >{password} {_keys(SERVICES[service].queues)} "
-        "+@read +@write +@connection +@transaction -@dangerous -@scripting"
+        "+@read +@write +@connection +@transaction -@dangerous -@scripting +evalsha +script|load"
         for service, password in passwords.items()
         if SERVICES[service].queues
     ]

@@ -16,6 +16,7 @@ from sextant_shared.bus import Bus
 from sextant_shared.contracts.messages import live_subject
 from sextant_shared.contracts.rights import SERVICES, account
 from sextant_shared.ids import new_id
+from sextant_shared.queue import build_queue
 
 NOT_TO_PUBLISH = {
     "jobs.train.succeeded.v1": SERVICES.keys() - {"scheduler-control"},
@@ -160,6 +161,17 @@ def test_a_service_cannot_do_with_the_broker_what_it_does_not_need(servers: Runn
     for command in NOT_TO_CALL:
         with client(servers, service) as broker, pytest.raises(redis.exceptions.NoPermissionError):
             broker.execute_command(*command)
+
+
+@pytest.mark.parametrize("service", WITH_QUEUES)
+def test_a_worker_may_look_for_messages_that_were_never_acknowledged(servers: RunningServers, service: str) -> None:
+    with client(servers, "scheduler-control") as broker:
+        broker.delete("unacked_mutex")
+    app = build_queue(servers.accounts.urls(service)["SEXTANT_REDIS_URL"])
+    with app.connection_for_read() as connection:
+        # What a Celery worker does every few seconds; it dies of what this raises.
+        connection.default_channel.qos.restore_visible(interval=1)
+        assert not connection.default_channel.client.exists("unacked_mutex"), "the lock was let go"
 
 
 def test_a_worker_sees_the_queues_of_its_own_kinds_alone(servers: RunningServers) -> None:
