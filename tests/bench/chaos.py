@@ -10,7 +10,7 @@ from tests.chaos.run import FAULTS, JOBS, Outcome, run_seeds
 from tests.chaos.schedule import LEASE_S
 
 OPTIONS = {"baseline": "the same workload on Celery, as it comes and tuned, and on Ray Jobs"}
-SEEDS = 34
+SEEDS = 27
 QUICK = (3, 150, 16)
 
 

@@ -27,8 +27,8 @@ from tests.chaos.platform import Platform, running
 from tests.chaos.recovery import Recovery, recoveries
 from tests.simulation.model import Store
 
-JOBS, FAULTS = 300, 30
-PER_SECOND = 5.0
+JOBS, FAULTS = 380, 30
+PER_SECOND = 6.0
 CHECK_EVERY_S = 8.0
 STILL_S, CALM_WITHIN_S = 60.0, 300.0
 """After the last fault every job has ended and every message is published by then, and at no time has nothing ended or
