@@ -61,6 +61,8 @@ def spec_of(job: JobView) -> dict[str, Any]:
         spec["config"] = found["config"]
         if spec.get("model") is None:
             spec["model"] = {"zoo": found["zoo"], "config": found.get("model", {}), **found.get("pretrained", {})}
+    if job.kind == "prepare":
+        spec["reuse"] = False
     name = _made(job)[1]["name"]
     return {**spec, "name": f"{job.name}-again", "register_as": f"{name}-again"}
 

@@ -36,9 +36,7 @@ def test_a_pipeline_gives_the_same_files_again(stack: Stack) -> None:
     job = stack.client.wait(stack.client.submit(PIPELINE), timeout=120)
     found = {one.step: one for one in stack.client.reproduce(job, timeout=120)}
     assert list(found) == ["data", "train", "export"]
-    # The dataset's description and report say its name.
-    assert found["data"].verdict == "equal"
-    assert found["data"].differences == ["dataset.json differs", "report.html differs"]
+    assert (found["data"].verdict, found["data"].differences) == ("identical", [])
     assert (found["train"].verdict, found["train"].differences) == ("identical", [])
     assert (found["export"].verdict, found["export"].differences) == ("identical", [])
     # It stands beside the first, which stays what its name means.

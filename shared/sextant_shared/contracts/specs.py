@@ -104,6 +104,7 @@ class PrepareSpec(JobSpec):
     split: Split = Split()
     seed: int = Field(0, ge=0, lt=2**31)
     max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="share of bad rows that fails the job")
+    reuse: bool = Field(True, description="take over the pieces that earlier jobs have finished")
     register_as: Name | None = Field(None, description="the dataset's name; the job's name otherwise")
 
     @model_validator(mode="after")

@@ -43,6 +43,8 @@ def enlist(
 ) -> dict[str, UUID]:
     """The job of each piece, by digest: one that there is already, whoever it was made for, or else a new one.
 
+    Where the parent's spec has no `reuse`, only those made for it count.
+
     Jobs that ended without a result before, and the `useless` ones, are left as they are. Raises StaleFence where
     another attempt owns the parent.
     """
@@ -65,6 +67,7 @@ def enlist(
 
 def _job(parent: Job, digest: str, order: dict[str, Any], tries: int, actor: str) -> jobs.NewJob:
     step = f"{PIECE}-{digest[:12]}" + (f"-{tries}" if tries else "")
+    scope = PIECE if parent.spec.get("reuse", True) else f"{PIECE}/{parent.id}"
     inputs = {**(parent.inputs or {}), PIECE: {"digest": digest, "order": order}}
     return jobs.NewJob(
         id=new_id(),
@@ -73,7 +76,7 @@ def _job(parent: Job, digest: str, order: dict[str, Any], tries: int, actor: str
         name=f"{parent.name}.{step}",
         spec=parent.spec,
         body_hash=hashlib.sha256(to_json([parent.spec, inputs])).hexdigest(),
-        idem_key=f"{PIECE}/{digest}/{tries}",
+        idem_key=f"{scope}/{digest}/{tries}",
         root_id=parent.root_id,
         actor=actor,
         inputs=inputs,

@@ -71,6 +71,15 @@ def test_the_same_piece_is_the_same_job_for_each_parent_of_a_tenant(database: En
     assert not set(other.values()) & set(first.values())
 
 
+def test_a_parent_that_reuses_nothing_has_pieces_of_its_own_and_finds_them_again(database: Engine) -> None:
+    first = enlist(database, leader(database))
+    alone = leader(database, reuse=False)
+    own = enlist(database, alone)
+    assert not set(own.values()) & set(first.values())
+    assert enlist(database, alone) == own
+    assert not set(enlist(database, leader(database, reuse=False)).values()) & set(own.values())
+
+
 @pytest.mark.parametrize("ending", ["failed", "cancelled", "useless"])
 def test_a_piece_without_a_result_is_made_again(database: Engine, ending: str) -> None:
     parent = leader(database)
