@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         TimedOut,
         TransferFailed,
     )
-    from sextant_shared.contracts.models import OwnModel, ZooModel
+    from sextant_shared.contracts.models import CodeModel, OwnModel, ZooModel
     from sextant_shared.contracts.references import DatasetRef, ModelRef, StepRef
     from sextant_shared.contracts.specs import (
         Choice,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ProbeSpec,
         Resources,
         Retry,
+        ScriptSpec,
         Split,
         TrainConfig,
         TrainSpec,
@@ -49,7 +50,7 @@ _ERRORS = (
 )
 _SPECS = (
     *("Choice", "DeploySpec", "EvaluateSpec", "ExportSpec", "FloatRange", "IntRange", "PipelineSpec", "PrepareSpec"),
-    *("ProbeSpec", "Resources", "Retry", "Split", "TrainConfig", "TrainSpec", "TuneSpec"),
+    *("ProbeSpec", "Resources", "Retry", "ScriptSpec", "Split", "TrainConfig", "TrainSpec", "TuneSpec"),
 )
 _HOMES = {
     "Client": "sextant.client",
@@ -57,7 +58,7 @@ _HOMES = {
     **dict.fromkeys(_ANSWERS, "sextant.answers"),
     **dict.fromkeys(_ERRORS, "sextant.errors"),
     **dict.fromkeys(_SPECS, "sextant_shared.contracts.specs"),
-    **dict.fromkeys(("OwnModel", "ZooModel"), "sextant_shared.contracts.models"),
+    **dict.fromkeys(("CodeModel", "OwnModel", "ZooModel"), "sextant_shared.contracts.models"),
     **dict.fromkeys(("DatasetRef", "ModelRef", "StepRef"), "sextant_shared.contracts.references"),
 }
 
@@ -69,6 +70,7 @@ __all__ = [
     "Choice",
     "Client",
     "ClientError",
+    "CodeModel",
     "Conflict",
     "DatasetRef",
     "DeploySpec",
@@ -92,6 +94,7 @@ __all__ = [
     "Pulled",
     "Resources",
     "Retry",
+    "ScriptSpec",
     "Split",
     "StateEvent",
     "StepRef",

@@ -13,7 +13,7 @@ from sextant._flows import wait
 from sextant.errors import BadInput
 from sextant_shared.contracts.views import JobView, VersionView
 
-KINDS = ("prepare", "train", "export")
+KINDS = ("prepare", "train", "script", "export")
 OUTPUT: Mapping[str, requests.VersionKind] = {"dataset": "dataset", "model": "model"}
 CLOSE = 1e-5
 """Relative difference of metrics up to which two runs are the same but for rounding."""

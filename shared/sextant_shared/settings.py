@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sextant_shared.contracts.limits import Limits, UserCode
 from sextant_shared.errors import InvalidInput
 
 PREFIX = "SEXTANT_"
@@ -29,6 +30,17 @@ class Settings(BaseModel):
     log_format: str = Field("json", pattern="^(json|text)$")
     lease_s: float = Field(10.0, gt=0.5, le=3600)
     node_name: str = Field(default_factory=socket.gethostname)
+    user_code: UserCode = Field("off", description="whether models and scripts of users' own code are run")
+    job_memory_mb: int = Field(0, ge=0, lt=2**31, description="that the processes of a job here may use; 0: no limit")
+    job_cpu_s: int = Field(0, ge=0, lt=2**31, description="likewise, seconds of one core")
+    job_disk_mb: int = Field(0, ge=0, lt=2**31, description="likewise, below the job's working directory")
+    job_processes: int = Field(0, ge=0, lt=2**22, description="likewise")
+
+    @property
+    def limits(self) -> Limits:
+        """Of every job here."""
+        own = {name: getattr(self, f"job_{name}") for name in Limits.model_fields}
+        return Limits(**own)
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:

@@ -65,6 +65,9 @@ def main(service: str) -> None:
             failed = Failed(message="the probe was told to fail", retriable=True)
             yield (failed if fails else Result(outputs=dict(self._spec.returns))).model_dump_json().encode()
 
+        def processes(self) -> tuple[()]:
+            return ()
+
         def wait(self) -> Ending:
             return Ending((-signal.SIGTERM,) if self._stop.is_set() else (0,))
 

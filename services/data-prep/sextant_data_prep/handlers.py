@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sextant_data_prep import archives, cutting, dividing, images, packages, report, rows, series, sources, writing
+from sextant_data_prep import cutting, dividing, images, packages, report, rows, series, sources, writing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.merging import Cleaned
+from sextant_shared import archives
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import SERIES_TASKS, PrepareSpec
 from sextant_shared.errors import InvalidInput

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sextant_data_prep import listing
-from sextant_data_prep.damage import Damaged, decoding
 from sextant_data_prep.domain import image_steps, splitting
 from sextant_data_prep.domain.image_steps import Judge
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
 from sextant_data_prep.domain.texts import fault
 from sextant_shared.contracts.cleaning import Step
+from sextant_shared.damage import Damaged, decoding
 from sextant_shared.errors import InvalidInput
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")

@@ -17,10 +17,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sextant_exporter.serving import built_for, output_name, output_scale, output_shape, sample, wrap
+from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import ExportSpec
 from sextant_shared.errors import WorkFailed
+from sextant_shared.execution import user_code
 from sextant_shared.execution.workbench import Registration, Result, Workbench
 from sextant_zoo import build
+from sextant_zoo.own_code import build_from
 
 OPSET = 18
 TOKENIZER = "tokenizer.json"
@@ -47,7 +50,7 @@ def export(bench: Workbench) -> Result:
     about = json.loads((Path(source.path or "") / "model.json").read_text())
     if about.get("format") != "safetensors":
         raise WorkFailed(f"model {source.name}@{source.version} is {about.get('format')}; a trained model is needed")
-    served = load_served(Path(source.path or ""), about)
+    served = load_served(Path(source.path or ""), about, _open_code(bench, about))
     bench.progress(0.3, "exporting")
     target = bench.out / "model.onnx"
     write_onnx(served, about, target)
@@ -70,6 +73,19 @@ def export(bench: Workbench) -> Result:
     return Result(outputs={"parity": figures}, registers=[registration])
 
 
+def _open_code(bench: Workbench, about: dict[str, Any]) -> Path | None:
+    """Unpack the code that the model was trained with, if it is a user's own, and confine this process for good."""
+    kept = about["architecture"].get("code")
+    if kept is None:
+        return None
+    directory = Path(bench.order.input("model").path or "")
+    archive = directory / str(safe_path(kept["file"]))
+    user_code.verify(archive, kept["sha256"])
+    root = user_code.unpack(archive, bench.directory / "code", bench.order.user_code)
+    user_code.settle(bench.directory, [directory], [], [bench.descriptor])
+    return root
+
+
 def copy_beside(directory: Path, about: dict[str, Any], out: Path) -> list[str]:
     """Copy what an exported version needs beside its model; the names."""
     tokenizer = about["preprocessing"].get("tokenizer")
@@ -79,11 +95,17 @@ def copy_beside(directory: Path, about: dict[str, Any], out: Path) -> list[str]:
     return [TOKENIZER]
 
 
-def load_served(directory: Path, about: dict[str, Any]) -> nn.Module:
-    """The trained model of a version's directory, with its preprocessing, in evaluation mode."""
+def load_served(directory: Path, about: dict[str, Any], code: Path | None = None) -> nn.Module:
+    """The trained model of a version's directory, with its preprocessing, in evaluation mode.
+
+    `code` is where a user's own code lies that builds it, if any does.
+    """
     architecture = about["architecture"]
     shape, outputs = built_for(about)
-    model = build(architecture["zoo"], architecture["config"], shape, outputs)
+    if code is not None:
+        model = build_from(code, architecture["zoo"], architecture["config"], shape, outputs)
+    else:
+        model = build(architecture["zoo"], architecture["config"], shape, outputs)
     try:
         model.load_state_dict(load_file(str(directory / "model.safetensors")))
     except SafetensorError as error:

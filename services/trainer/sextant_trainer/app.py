@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import uuid
+from pathlib import Path
 
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.settings import AgentSettings
 
-USAGE = "usage: python -m sextant_trainer agent | profile ..."
+USAGE = "usage: python -m sextant_trainer agent | work DIRECTORY | profile ..."
 
 
 def main(arguments: list[str]) -> int:
@@ -19,6 +20,11 @@ def main(arguments: list[str]) -> int:
         from sextant_trainer import profile
 
         return profile.main(arguments[1:])
+    if arguments[:1] == ["work"] and len(arguments) == 2:
+        from sextant_shared.execution import child
+        from sextant_trainer.script.work import run_script
+
+        return child.main(Path(arguments[1]), {"script": run_script})
     if arguments != ["agent"]:
         sys.stderr.write(USAGE + "\n")
         return 2
@@ -36,6 +42,7 @@ def run(settings: AgentSettings) -> None:
     from prometheus_client import CollectorRegistry
 
     from sextant_shared.contracts.messages import NodeAlive
+    from sextant_shared.execution.launching import ProcessLauncher
     from sextant_shared.execution.supervisor import Supervisor
     from sextant_shared.execution.worker import build_workshop, lock_worker
     from sextant_shared.telemetry import configure_logging, serve_operations
@@ -51,7 +58,8 @@ def run(settings: AgentSettings) -> None:
     address = settings.meeting_address
     launcher = ZygoteLauncher(settings.work_dir / "profiles", address, threads, keep=(lock.descriptor,))
     launcher.warm()
-    shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher})
+    scripts = ProcessLauncher("sextant_trainer", (lock.descriptor,), {"OMP_NUM_THREADS": str(threads)})
+    shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher, "script": scripts})
     supervisor = Supervisor(shop)
     supervisor.listen()
     supervisor.recover()

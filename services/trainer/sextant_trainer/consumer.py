@@ -19,7 +19,7 @@ from sextant_trainer.member import Members
 
 log = structlog.get_logger(__name__)
 
-RESERVED = "jobs.train.reserved.v1"
+RESERVED = "jobs.*.reserved.v1"
 
 
 class Agent:

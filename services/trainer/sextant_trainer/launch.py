@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 import structlog
 
 from sextant_shared.errors import WorkInterrupted
+from sextant_shared.execution import process_table
 from sextant_shared.execution.launching import INHERITED, Ending, Running
+from sextant_shared.execution.process_table import Process
 from sextant_shared.lifecycle.place import Place
 
 log = structlog.get_logger(__name__)
@@ -40,6 +42,10 @@ class Gang:
         """The lines that the first rank of this node reports, until all who could write are gone."""
         with os.fdopen(self._reader, "rb") as lines:
             yield from lines
+
+    def processes(self) -> Sequence[Process]:
+        """The ranks, and what they have started."""
+        return process_table.of_group(self._pids[0]) if self._pids and not self._over.is_set() else ()
 
     def wait(self) -> Ending:
         """Wait until every rank is gone."""

@@ -22,6 +22,7 @@ from sextant_shared.execution.launching import Launcher, Running
 from sextant_shared.execution.lease import Lease
 from sextant_shared.execution.live import Live
 from sextant_shared.execution.orders import lay_out
+from sextant_shared.execution.quota import Quota
 from sextant_shared.execution.workbench import Checkpoint, Failed, parse_event
 from sextant_shared.execution.workshop import Workshop
 from sextant_shared.lifecycle import gangs, jobs
@@ -112,8 +113,10 @@ class Member:
             self._work = self._launcher.start(self._directory, self._place)
             if self._lease.wish is not Wish.GO_ON:
                 self._obey(self._lease.wish)
-            failed = self._follow(self._work)
-            ending = self._work.wait()
+            with Quota(self._shop.limits, self._work, self._directory) as quota:
+                failed = self._follow(self._work)
+                ending = self._work.wait()
+            failed = quota.breach or failed
         except StaleFence as error:
             return {"clean": False, "reason": error.message, "failed": None}
         except (SextantError, OSError) as error:

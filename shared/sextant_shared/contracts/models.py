@@ -93,9 +93,26 @@ class OwnModel(Accepted):
         return dict(self.model_extra or {})
 
 
+class CodeModel(Accepted):
+    """A function of a user's own code that builds the model; the spec's `code` names the files."""
+
+    code: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$")]
+    """package.module:function"""
+    config: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
+
+
+FORMS = {"code": "CodeModel", "architecture": "OwnModel"}
+
+
 def _form(value: object) -> str:
-    own = "architecture" in value if isinstance(value, Mapping) else isinstance(value, OwnModel)
-    return "OwnModel" if own else "ZooModel"
+    if isinstance(value, Mapping):
+        return next((form for key, form in FORMS.items() if key in value), "ZooModel")
+    return type(value).__name__ if isinstance(value, CodeModel | OwnModel) else "ZooModel"
 
 
-Model = Annotated[Annotated[ZooModel, Tag("ZooModel")] | Annotated[OwnModel, Tag("OwnModel")], Discriminator(_form)]
+Model = Annotated[
+    Annotated[ZooModel, Tag("ZooModel")]
+    | Annotated[OwnModel, Tag("OwnModel")]
+    | Annotated[CodeModel, Tag("CodeModel")],
+    Discriminator(_form),
+]

@@ -62,7 +62,7 @@ SERVICES: Mapping[str, Rights] = {
     "exporter": Rights(publish=(WAKE, "live.>"), subscribe=WISHES, queues=("probe", "export", "evaluate")),
     "trainer": Rights(
         publish=(WAKE, "live.>", MEMBERSHIP, SUMMONED),
-        subscribe=(*WISHES, "jobs.train.reserved.v1", SUMMONED),
+        subscribe=(*WISHES, "jobs.*.reserved.v1", SUMMONED),
     ),
     "tuner": Rights(publish=(WAKE,), subscribe=("jobs.train.>", "jobs.tune.>")),
     "inference": Rights(publish=(WAKE,), subscribe=("jobs.deploy.queued.v1", "endpoints.>")),

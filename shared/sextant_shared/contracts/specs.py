@@ -10,7 +10,8 @@ from pydantic import Field, TypeAdapter, model_validator
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.base import Accepted, Name, Text
 from sextant_shared.contracts.cleaning import IMAGE_STEPS, SERIES_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
-from sextant_shared.contracts.models import Model, Scalar, ZooModel
+from sextant_shared.contracts.limits import Limits
+from sextant_shared.contracts.models import CodeModel, Model, Scalar, ZooModel
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
 Task = Literal["image-classification", "text-classification", "tabular", "forecasting", "anomaly-detection"]
@@ -178,12 +179,17 @@ class TrainConfig(Accepted):
     model: dict[Name, Scalar] = Field(default_factory=dict, max_length=64, description="settings of the architecture")
 
 
+CodeSource = Annotated[str, Field(pattern=r"^upload://[0-9a-f-]{36}$")]
+"""An upload that holds the files of a user's own code: `sextant submit --code DIR` makes one."""
+
+
 class TrainSpec(JobSpec):
     """A dataset version and a model -> a trained model version, on one or more ranks."""
 
     kind: Literal["train"] = "train"
     data: DataInput
     model: Model | None = Field(None, description="may come with config from a tune step instead")
+    code: CodeSource | None = Field(None, description="where model.code is found")
     config: TrainConfig | StepRef = TrainConfig()
     resources: Resources = Resources()
     parallel: ParallelConfig | None = Field(None, description="let the planner choose; data-parallel ranks otherwise")
@@ -193,6 +199,8 @@ class TrainSpec(JobSpec):
     def _has_a_model(self) -> Self:
         if self.model is None and not isinstance(self.config, StepRef):
             raise ValueError("model is needed unless config comes from a tune step")
+        if isinstance(self.model, CodeModel) != (self.code is not None):
+            raise ValueError("code and model.code go together: the upload with the files, and what builds the model")
         return self
 
     @model_validator(mode="after")
@@ -205,6 +213,35 @@ class TrainSpec(JobSpec):
             self.parallel.require_fit(self.resources.ranks)
             if self.resources.min_ranks not in (None, self.resources.ranks) and any(self.parallel.degrees):
                 raise ValueError("resources.min_ranks goes with parallel.auto_tune, or without degrees")
+        return self
+
+
+class ScriptLimits(Limits):
+    """How much a script may use; an administrator may have set tighter limits."""
+
+    memory_mb: int = Field(8192, ge=256, lt=2**31, description="MiB")
+    cpu_s: int = Field(24 * 3600, ge=1, lt=2**31, description="seconds of one core")
+    disk_mb: int = Field(20 * 1024, ge=1, lt=2**31, description="outputs, temporary files and log, MiB")
+    processes: int = Field(64, ge=1, lt=2**22)
+
+
+class ScriptSpec(JobSpec):
+    """A user's own script, run as it is -> the files that it leaves, as a model version."""
+
+    kind: Literal["script"] = "script"
+    code: CodeSource = Field(description="the upload that holds the script and what it imports")
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}\.py$")] = "train.py"
+    arguments: list[Text] = Field(default=[], max_length=256)
+    config: dict[Name, Scalar] = Field(default_factory=dict, max_length=256, description="given to it as JSON")
+    data: DataInput | None = None
+    model: ModelInput | None = None
+    limits: ScriptLimits = ScriptLimits()
+    register_as: Name | None = Field(None, description="the name of what it leaves; the job's name otherwise")
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> Self:
+        if ".." in self.run.split("/"):
+            raise ValueError("run must be a path inside of the code, without '..'")
         return self
 
 
@@ -312,7 +349,7 @@ class EvaluateSpec(JobSpec):
 
 
 StepSpec = Annotated[
-    ProbeSpec | PrepareSpec | TrainSpec | TuneSpec | ExportSpec | DeploySpec | EvaluateSpec,
+    ProbeSpec | PrepareSpec | TrainSpec | ScriptSpec | TuneSpec | ExportSpec | DeploySpec | EvaluateSpec,
     Field(discriminator="kind"),
 ]
 
@@ -357,7 +394,7 @@ class PipelineSpec(JobSpec):
 
 
 AnySpec = Annotated[
-    ProbeSpec | PrepareSpec | TrainSpec | TuneSpec | ExportSpec | DeploySpec | EvaluateSpec | PipelineSpec,
+    ProbeSpec | PrepareSpec | TrainSpec | ScriptSpec | TuneSpec | ExportSpec | DeploySpec | EvaluateSpec | PipelineSpec,
     Field(discriminator="kind"),
 ]
 
@@ -366,6 +403,7 @@ BY_KIND: dict[str, type[JobSpec]] = {
     "probe": ProbeSpec,
     "prepare": PrepareSpec,
     "train": TrainSpec,
+    "script": ScriptSpec,
     "tune": TuneSpec,
     "export": ExportSpec,
     "deploy": DeploySpec,

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from sextant_shared.artefacts import File, digest_of
+from sextant_shared.contracts.limits import Limits
 from sextant_shared.errors import SextantError, StaleFence
 from sextant_shared.execution import checkpoints
 from sextant_shared.execution.company import Company
@@ -23,6 +24,7 @@ from sextant_shared.execution.launching import Ending, Running
 from sextant_shared.execution.lease import Lease
 from sextant_shared.execution.live import Live
 from sextant_shared.execution.orders import hand_over, lay_out
+from sextant_shared.execution.quota import Quota
 from sextant_shared.execution.workbench import (
     Checkpoint,
     Divided,
@@ -37,7 +39,7 @@ from sextant_shared.execution.workbench import (
 from sextant_shared.execution.workshop import Workshop
 from sextant_shared.faults import Point
 from sextant_shared.lifecycle import jobs
-from sextant_shared.lifecycle.machine import Complete, Died, Event, Fail, Job, Stopped
+from sextant_shared.lifecycle.machine import GANG_KINDS, Complete, Died, Event, Fail, Job, Stopped
 from sextant_shared.lifecycle.place import Place
 from sextant_shared.store import versions
 
@@ -46,7 +48,7 @@ log = structlog.get_logger(__name__)
 GRACE_S = 10.0
 Final = Result | Divided | Paused | Failed | None
 """The last that the work told of itself."""
-PAUSABLE = frozenset({"train"})
+PAUSABLE = GANG_KINDS
 OUTCOMES: dict[type[Event], str] = {Fail: "failed", Stopped: "stopped", Died: "died"}
 
 
@@ -149,7 +151,14 @@ class Attempt:
         self._company.call(work.meeting, self._node)
         if self._lease.wish is not Wish.GO_ON:
             self._obey(self._lease.wish)
-        return self._follow(work), work.wait()
+        with Quota(self._limits(), work, self._directory) as quota:
+            final = self._follow(work)
+            ending = work.wait()
+        return quota.breach or final, ending
+
+    def _limits(self) -> Limits:
+        own = self._job.spec.get("limits")
+        return self._shop.limits.within(Limits.model_validate(own)) if own else self._shop.limits
 
     def _say(self, done: int, pieces: int) -> None:
         """How far the pieces are: most of the work, in their number."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sextant_shared.confinement.kernel import end_with_parent
 from sextant_shared.errors import SextantError, TransientError, WorkInterrupted
 from sextant_shared.execution.provenance import made_with
 from sextant_shared.execution.workbench import Divided, Failed, Paused, Result, Workbench
@@ -28,8 +28,7 @@ def main(directory: Path, works: Mapping[str, Work], events_fd: int | None = Non
 
 def die_with_parent() -> None:
     """Ask the kernel to end this process when the supervisor that started it ends, however that happens."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
 
 
 def run(bench: Workbench, work: Work) -> Ending | Failed:

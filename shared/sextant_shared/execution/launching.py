@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sextant_shared.execution import process_table
+from sextant_shared.execution.process_table import Process
 from sextant_shared.execution.workbench import EVENTS_FD
 from sextant_shared.lifecycle.place import Place
 
@@ -20,6 +22,8 @@ INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH",
     "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME",
 )  # fmt: skip
+ROUNDS = 100
+"""What is killed may have started something just before; what the kernel holds fast is left to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,9 @@ class Running(Protocol):
     def events(self) -> Iterator[bytes]:
         """The lines that the work reports, until it ends."""
 
+    def processes(self) -> Sequence[Process]:
+        """All that live now, those that the work has started included."""
+
     def wait(self) -> Ending:
         """Wait until every process is gone."""
 
@@ -74,12 +81,13 @@ class Launcher(Protocol):
 
 
 class ProcessLauncher:
-    """Starts `python -m MODULE work DIRECTORY` as a process group of its own, with an environment without secrets."""
+    """Starts `python -m MODULE work DIRECTORY` as a session of its own, with an environment without secrets."""
 
-    def __init__(self, module: str, keep: tuple[int, ...] = ()) -> None:
-        """`keep` are descriptors that the children inherit, such as the worker's lock."""
+    def __init__(self, module: str, keep: tuple[int, ...] = (), environment: Mapping[str, str] | None = None) -> None:
+        """`keep` are descriptors that the children inherit, such as the worker's lock; `environment` is given too."""
         self._module = module
         self._keep = keep
+        self._environment = environment or {}
 
     def start(self, directory: Path, place: Place) -> Running:
         """Start one process; there is only one place here."""
@@ -92,7 +100,7 @@ class ProcessLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env={**environment, EVENTS_FD: str(writer), "PYTHONUNBUFFERED": "1"},
+                    env={**environment, **self._environment, EVENTS_FD: str(writer), "PYTHONUNBUFFERED": "1"},
                     pass_fds=[writer, *self._keep],
                     start_new_session=True,
                 )
@@ -115,9 +123,12 @@ class _Process:
         with os.fdopen(self._reader, "rb") as lines:
             yield from lines
 
+    def processes(self) -> Sequence[Process]:
+        return process_table.of_session(self._process.pid)
+
     def wait(self) -> Ending:
         code = self._process.wait()
-        # Whatever the work left behind in its group ends with it.
+        # Whatever the work left behind in its session ends with it.
         self.kill()
         return Ending((code,), None if code == 0 else 0)
 
@@ -126,5 +137,9 @@ class _Process:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for _ in range(ROUNDS):
+            left = self.processes()
+            if not left:
+                return
+            process_table.end(left)
+            time.sleep(0.01)

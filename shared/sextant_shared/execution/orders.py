@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from sextant_shared.artefacts import Artefacts, File
+from sextant_shared.contracts.limits import UserCode
 from sextant_shared.execution.workbench import Input, Parts, Resume, WorkOrder
 from sextant_shared.execution.workshop import Workshop
 from sextant_shared.lifecycle.jobs import last_checkpoint
@@ -20,7 +21,7 @@ def lay_out(shop: Workshop, job: Job, directory: Path) -> None:
     """Make the attempt's directory, with its order. Raises NotFound where an input is gone."""
     (directory / "out").mkdir(parents=True, mode=0o700)
     with shop.engine.connect() as conn:
-        order = make_order(conn, job, shop.artefacts, shop.service(job))
+        order = make_order(conn, job, shop.artefacts, shop.service(job), shop.user_code)
     (directory / "work.json").write_text(order.model_dump_json())
 
 
@@ -31,7 +32,9 @@ def hand_over(directory: Path, parts: Parts) -> None:
     path.write_text(order.model_copy(update={"parts": parts}).model_dump_json())
 
 
-def make_order(conn: Connection, job: Job, artefacts: Artefacts, service: dict[str, str]) -> WorkOrder:
+def make_order(
+    conn: Connection, job: Job, artefacts: Artefacts, service: dict[str, str], user_code: UserCode = "off"
+) -> WorkOrder:
     """The order for the attempt that `job` (as claimed) stands for. Raises NotFound where an input is gone."""
     inputs = {field: _fetch(conn, value, artefacts) for field, value in (job.inputs or {}).items()}
     return WorkOrder(
@@ -44,6 +47,7 @@ def make_order(conn: Connection, job: Job, artefacts: Artefacts, service: dict[s
         inputs=inputs,
         resume=_resume(conn, job, artefacts),
         service=service,
+        user_code=user_code,
     )
 
 

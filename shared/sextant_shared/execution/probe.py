@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sextant_shared.contracts.specs import ProbeSpec
 from sextant_shared.execution.launching import Ending, Running
+from sextant_shared.execution.process_table import Process
 from sextant_shared.execution.workbench import Failed, Progress, Result, WorkOrder
 from sextant_shared.lifecycle.place import Place
 
@@ -51,6 +52,9 @@ class _Probe:
         if outcome == "fail" or (outcome == "fail-once" and first):
             return Failed(message="the probe was told to fail", retriable=outcome == "fail-once")
         return Result(outputs=json.loads(json.dumps(self._spec.returns)))
+
+    def processes(self) -> Sequence[Process]:
+        return ()
 
     def wait(self) -> Ending:
         return Ending((-signal.SIGTERM,) if self._stop.is_set() else (0,))

@@ -19,6 +19,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sextant_shared.contracts.base import Received
+from sextant_shared.contracts.limits import UserCode
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,8 @@ class WorkOrder(Received):
     """What its worker adds: settings; addresses and narrow, short-lived keys for the kinds that call an endpoint."""
     parts: Parts | None = None
     """What became of the pieces into which this work was `Divided` before."""
+    user_code: UserCode = "off"
+    """Whether this worker runs a user's own code."""
 
     def input(self, field: str) -> Input:
         """The resolved dataset or model of the spec's `field`."""
@@ -198,6 +201,11 @@ class Workbench:
     def finish(self, event: Result | Divided | Paused | Failed) -> None:
         """Send the last event."""
         self._send(event)
+
+    @property
+    def descriptor(self) -> int:
+        """Where events go."""
+        return self._fd
 
     def _send(self, event: BaseModel) -> None:
         line = json.dumps(event.model_dump(mode="json"), allow_nan=False).encode() + b"\n"

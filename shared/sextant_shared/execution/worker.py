@@ -51,6 +51,8 @@ def build_workshop(
         launchers=launchers,
         service=service,
         measures=Measures(registry),
+        limits=settings.limits,
+        user_code=settings.user_code,
     )
 
 

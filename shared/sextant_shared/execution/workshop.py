@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from sextant_shared.artefacts import Artefacts
 from sextant_shared.bus import ThreadedBus
+from sextant_shared.contracts.limits import Limits, UserCode
 from sextant_shared.execution.launching import Launcher
 from sextant_shared.execution.measures import Measures
 from sextant_shared.faults import NO_FAULTS, Faults
@@ -29,4 +30,7 @@ class Workshop:
     launchers: dict[str, Launcher]
     measures: Measures
     service: Callable[[Job], dict[str, str]] = lambda job: {}
+    limits: Limits = field(default_factory=Limits)
+    """What no attempt here may exceed, whatever its spec says."""
+    user_code: UserCode = "off"
     faults: Faults = NO_FAULTS

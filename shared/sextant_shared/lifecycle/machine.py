@@ -18,7 +18,7 @@ from sextant_shared.lifecycle.states import State
 
 MAX_WORKER_DEATHS = 3
 MAX_BACKOFF_S = 300.0
-GANG_KINDS = frozenset({"train"})
+GANG_KINDS = frozenset({"train", "script"})
 
 
 @dataclass(frozen=True, slots=True)

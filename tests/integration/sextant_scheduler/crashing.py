@@ -103,6 +103,9 @@ class Training:
         time.sleep(0.2)
         yield Result(outputs={}).model_dump_json().encode()
 
+    def processes(self) -> tuple[()]:
+        return ()
+
     def wait(self) -> Ending:
         return Ending((0,))
 

@@ -66,6 +66,10 @@ class Work:
             assert self.stop.wait(20)
         yield from (event.model_dump_json().encode() for event in self.tells)
 
+    def processes(self) -> tuple[()]:
+        """None, so that no limit is exceeded."""
+        return ()
+
     def wait(self) -> Ending:
         """How it ended."""
         return Ending((self.exit_code,), 0 if self.exit_code else None)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sextant_data_prep.damage import Damaged, decoding
 from sextant_data_prep.readers import columnar
 from sextant_data_prep.readers.batch import Batch
+from sextant_shared.damage import Damaged, decoding
 from sextant_shared.errors import InvalidInput
 
 MAGIC = b"ARROW1"

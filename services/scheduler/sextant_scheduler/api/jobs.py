@@ -74,7 +74,7 @@ async def accept(here: Context, who: Identity, spec: JobSpec, key: str) -> tuple
     """Make the job durable; whether it is new. Raises KeyReused, InvalidInput, RateLimited, Unavailable."""
     inputs: dict[str, Any] = {}
     if needs_look_up(spec):
-        inputs = await here.read(lambda conn: look_up_inputs(conn, spec, who.tenant))
+        inputs = await here.read(lambda conn: look_up_inputs(conn, spec, who.tenant, here.settings.user_code))
     await here.quotas.admit(who.tenant, quotas.size(spec))
     job = new_job(spec, tenant=who.tenant, actor=who.actor, key=key, inputs=inputs)
     done = await here.submissions.submit(job)
@@ -103,7 +103,7 @@ async def submit_batch(
     await here.quotas.admit(who.tenant, sum(quotas.size(spec) for spec in specs))
 
     def accept_all(conn: Connection) -> dict[str, Any]:
-        made = submit_all(conn, specs, tenant=who.tenant, actor=who.actor)
+        made = submit_all(conn, specs, tenant=who.tenant, actor=who.actor, user_code=here.settings.user_code)
         return {"items": [_submitted(job, done).model_dump(mode="json") for job, done in made]}
 
     answer = await here.write(lambda conn: once(conn, request, who.tenant, raw, accept_all))
@@ -120,7 +120,7 @@ async def validate(request: Request, here: Here, who: WritesJobs) -> ValidationV
     except ValueError as error:
         return ValidationView(valid=False, errors=[Finding(field="(body)", message=f"is no JSON: {error}")])
     try:
-        await here.read(lambda conn: look_up_inputs(conn, spec, who.tenant))
+        await here.read(lambda conn: look_up_inputs(conn, spec, who.tenant, here.settings.user_code))
     except InvalidInput as error:
         finding = Finding(field=error.field or "(body)", message=error.message, accepted=error.accepted)
         return ValidationView(valid=False, errors=[finding])
@@ -231,7 +231,7 @@ async def retry(job_id: UUID, request: Request, here: Here, who: WritesJobs) -> 
             request,
             who.tenant,
             b"",
-            lambda c: commands.retry(c, who, job_id, here.rng).model_dump(mode="json"),
+            lambda c: commands.retry(c, who, job_id, here.rng, here.settings.user_code).model_dump(mode="json"),
         )
     )
     return JobView.model_validate(answer)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sextant_scheduler.domain.placement import Node, nearest_that_fits
 from sextant_shared.contracts.views import Reason
+from sextant_shared.lifecycle.machine import GANG_KINDS
 from sextant_shared.lifecycle.states import State
 
 
@@ -52,7 +53,7 @@ def _reasons(s: Situation) -> Iterator[Reason]:
                     remedy=f"starts when step {step!r} has succeeded",
                     jobs=[job_id],
                 )
-        case State.QUEUED if s.kind == "train":
+        case State.QUEUED if s.kind in GANG_KINDS:
             yield from _waits_for_slots(s)
         case State.QUEUED:
             yield from _waits_for_worker(s)

@@ -11,12 +11,13 @@ from sqlalchemy import Connection
 from sextant_scheduler.domain.why import Situation, explain
 from sextant_scheduler.handlers.submission import look_up_inputs, new_job
 from sextant_scheduler.store import control, reads
+from sextant_shared.contracts.limits import UserCode
 from sextant_shared.contracts.specs import SPEC, PipelineSpec
 from sextant_shared.contracts.views import JobView, WhyView
 from sextant_shared.errors import Conflict
 from sextant_shared.ids import new_id
 from sextant_shared.lifecycle import jobs
-from sextant_shared.lifecycle.machine import Event, Requeue
+from sextant_shared.lifecycle.machine import GANG_KINDS, Event, Requeue
 from sextant_shared.lifecycle.states import State
 from sextant_shared.security import Identity
 
@@ -28,7 +29,7 @@ def tell(conn: Connection, who: Identity, job_id: UUID, event: Event, rng: Rando
     return reads.job(conn, who.tenant, job_id)
 
 
-def retry(conn: Connection, who: Identity, job_id: UUID, rng: Random) -> JobView:
+def retry(conn: Connection, who: Identity, job_id: UUID, rng: Random, user_code: UserCode) -> JobView:
     """Queue a quarantined job again; for one that failed or was cancelled, submit the same spec as a new job."""
     job, _ = jobs.lock(conn, job_id, tenant=who.tenant)
     # Read, not locked: a pipeline locks itself before its steps.
@@ -41,7 +42,7 @@ def retry(conn: Connection, who: Identity, job_id: UUID, rng: Random) -> JobView
             f"only a quarantined, failed or cancelled job of its own can be retried; this one is {job.state}"
         )
     spec = SPEC.validate_python(job.spec, strict=False)
-    inputs = look_up_inputs(conn, spec, who.tenant)
+    inputs = look_up_inputs(conn, spec, who.tenant, user_code)
     again = new_job(spec, tenant=who.tenant, actor=who.actor, key=f"retry/{job_id}/{new_id()}", inputs=inputs)
     jobs.submit(conn, [replace(again, name=job.name)])
     return reads.job(conn, who.tenant, again.id)
@@ -69,7 +70,7 @@ def why(conn: Connection, who: Identity, job_id: UUID, node_timeout_s: float) ->
         unmet=_unmet(parent, job.step) if parent and job.state is State.BLOCKED else [],
         ahead=reads.ahead_of(conn, job_id) if waiting else [],
         running=reads.running_of_kind(conn, job.kind) if waiting else [],
-        nodes=control.live_nodes(conn, node_timeout_s) if job.kind == "train" else [],
+        nodes=control.live_nodes(conn, node_timeout_s) if job.kind in GANG_KINDS else [],
     )
     reasons = explain(situation)
     # Those of other tenants count, and are not named.

@@ -12,9 +12,18 @@ from sqlalchemy import Connection, select
 
 from sextant_scheduler.domain.placement import nearest_that_fits
 from sextant_scheduler.domain.resolution import named_references, step_references_outside_pipeline
-from sextant_shared.contracts.models import OwnModel
+from sextant_shared.contracts.limits import UserCode
+from sextant_shared.contracts.models import CodeModel, OwnModel
 from sextant_shared.contracts.references import DatasetRef, StepRef
-from sextant_shared.contracts.specs import JobSpec, PipelineSpec, PrepareSpec, ProbeSpec, TrainSpec, TuneSpec
+from sextant_shared.contracts.specs import (
+    JobSpec,
+    PipelineSpec,
+    PrepareSpec,
+    ProbeSpec,
+    ScriptSpec,
+    TrainSpec,
+    TuneSpec,
+)
 from sextant_shared.errors import InvalidInput, NotFound
 from sextant_shared.ids import new_id
 from sextant_shared.lifecycle import jobs
@@ -65,13 +74,13 @@ def new_job(
 
 
 def submit_all(
-    conn: Connection, specs: Sequence[JobSpec], *, tenant: str, actor: str
+    conn: Connection, specs: Sequence[JobSpec], *, tenant: str, actor: str, user_code: UserCode
 ) -> list[tuple[NewJob, jobs.Submitted]]:
     """Insert a job for each of `specs`. Raises InvalidInput naming the first that cannot be accepted."""
     new: list[NewJob] = []
     for index, spec in enumerate(specs):
         try:
-            inputs = look_up_inputs(conn, spec, tenant)
+            inputs = look_up_inputs(conn, spec, tenant, user_code)
         except InvalidInput as error:
             raise InvalidInput(error.message, field=f"jobs.{index}.{error.field}", accepted=error.accepted) from None
         new.append(new_job(spec, tenant=tenant, actor=actor, key=f"auto/{new_id()}", inputs=inputs))
@@ -83,13 +92,16 @@ def body_hash(plain: dict[str, Any]) -> str:
     return hashlib.sha256(to_json(plain)).hexdigest()
 
 
-def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str) -> dict[str, Any]:
+def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str, user_code: UserCode) -> dict[str, Any]:
     """The inputs that a spec names, as they are registered now; for a pipeline, by step.
 
-    Raises InvalidInput naming the field where there is no such dataset, model or upload, or nothing could run it.
+    Raises InvalidInput naming the field where there is no such dataset, model or upload, where nothing could run it,
+    and where it has code of its own and `user_code` is off.
     """
     if isinstance(spec, PipelineSpec):
         tasks = {step: child.task for step, child in spec.steps.items() if isinstance(child, PrepareSpec)}
+        for step, child in spec.steps.items():
+            _check_code(child, f"steps.{step}.", user_code)
         found = {step: _inputs(conn, child, tenant, f"steps.{step}.", tasks) for step, child in spec.steps.items()}
         return {step: inputs for step, inputs in found.items() if inputs}
     if field := step_references_outside_pipeline(spec):
@@ -98,7 +110,17 @@ def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str) -> dict[str, An
             field=field,
             accepted="a dataset, model or endpoint by name",
         )
+    _check_code(spec, "", user_code)
     return _inputs(conn, spec, tenant, "", {})
+
+
+def _check_code(spec: JobSpec, where: str, user_code: UserCode) -> None:
+    if getattr(spec, "code", None) is not None and user_code == "off":
+        raise InvalidInput(
+            "user code is not enabled: an administrator enables it by the setting SEXTANT_USER_CODE of this server",
+            field=f"{where}code",
+            accepted="kinds and models without code",
+        )
 
 
 def needs_look_up(spec: JobSpec) -> bool:
@@ -126,34 +148,34 @@ def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str, tasks: Map
         task = row.meta.get("task") if field == "data" else task
     if isinstance(getattr(spec, "endpoint", None), str):
         inputs["endpoint"] = getattr(spec, "endpoint")  # noqa: B009 - only some kinds have the field
-    if isinstance(spec, PrepareSpec):
-        inputs.update(_source(conn, spec, tenant, where))
+    if isinstance(spec, PrepareSpec) and not spec.source.startswith(PACKAGE):
+        inputs["source"] = _upload(conn, spec.source, tenant, f"{where}source")
+    if isinstance(spec, TrainSpec | ScriptSpec) and spec.code is not None:
+        inputs["code"] = _upload(conn, spec.code, tenant, f"{where}code")
     if isinstance(spec, TrainSpec | TuneSpec):
         _check_model(spec, where, tasks.get(spec.data.step) if isinstance(spec.data, StepRef) else task)
         _check_width(conn, spec, where)
     return inputs
 
 
-def _source(conn: Connection, spec: PrepareSpec, tenant: str, where: str) -> dict[str, Any]:
-    if spec.source.startswith(PACKAGE):
-        return {}
-    upload_id = _upload_id(spec.source, where)
+def _upload(conn: Connection, source: str, tenant: str, field: str) -> dict[str, Any]:
+    upload_id = _upload_id(source, field)
     query = select(t.uploads).where(t.uploads.c.id == upload_id, t.uploads.c.tenant == tenant)
     row = conn.execute(query).one_or_none()
     if row is None or not row.completed:
         state = "is not complete" if row else "does not exist"
-        raise InvalidInput(f"the upload {upload_id} {state}", field=f"{where}source")
-    return {"source": {"type": "upload", "id": str(row.id), "path": row.path, "size": row.size, "sha256": row.sha256}}
+        raise InvalidInput(f"the upload {upload_id} {state}", field=field)
+    return {"type": "upload", "id": str(row.id), "path": row.path, "size": row.size, "sha256": row.sha256}
 
 
-def _upload_id(source: str, where: str) -> UUID:
+def _upload_id(source: str, field: str) -> UUID:
     try:
         if not source.startswith(UPLOAD):
             raise ValueError
         return UUID(source.removeprefix(UPLOAD).partition("/")[0])
     except ValueError:
         accepted = "package://sklearn/NAME or upload://ID[/PATH]"
-        raise InvalidInput(f"{source[:80]!r} names no source", field=f"{where}source", accepted=accepted) from None
+        raise InvalidInput(f"{source[:80]!r} names no source", field=field, accepted=accepted) from None
 
 
 def _check_model(spec: TrainSpec | TuneSpec, where: str, task: str | None) -> None:
@@ -161,6 +183,8 @@ def _check_model(spec: TrainSpec | TuneSpec, where: str, task: str | None) -> No
     if spec.model is None:
         return
     try:
+        if isinstance(spec.model, CodeModel):
+            return
         if isinstance(spec.model, OwnModel):
             mapping.check_mapping(spec.model.architecture, spec.model.settings, task)
             return

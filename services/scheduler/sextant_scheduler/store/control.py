@@ -14,6 +14,7 @@ from sextant_scheduler.domain.rounds import Message
 from sextant_shared.contracts.messages import NodeAlive
 from sextant_shared.contracts.specs import CELERY_KINDS
 from sextant_shared.lifecycle.jobs import QUEUE_ORDER
+from sextant_shared.lifecycle.machine import GANG_KINDS
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 
@@ -95,11 +96,12 @@ def unpublish(conn: Connection) -> int:
 
 
 def waiting_gangs(conn: Connection, limit: int) -> list[Waiting]:
-    """Queued train jobs in the order in which they are to be placed, without those of which ranks may still live."""
+    """Queued jobs that take slots, in the order in which they are placed, without those of which ranks may live."""
     resources = t.jobs.c.spec["resources"]
     ranks, least = resources["ranks"].as_integer(), resources["min_ranks"].as_integer()
     query = select(t.jobs.c.id, ranks.label("ranks"), least.label("least"))
-    ready = (t.jobs.c.kind == "train", t.jobs.c.state == State.QUEUED, t.jobs.c.run_after <= func.clock_timestamp())
+    due = t.jobs.c.run_after <= func.clock_timestamp()
+    ready = (t.jobs.c.kind.in_(GANG_KINDS), t.jobs.c.state == State.QUEUED, due)
     gone = ~select(t.reservations.c.node).where(t.reservations.c.job_id == t.jobs.c.id).exists()
     rows = conn.execute(query.where(*ready, gone).order_by(*QUEUE_ORDER).limit(limit))
     return [Waiting(row.id, row.ranks or 1, row.least or row.ranks or 1) for row in rows]

@@ -19,10 +19,10 @@ from sextant_shared.execution.workbench import Paused, Registration, Result, Wor
 from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training import report
 from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
+from sextant_trainer.training.own_code import code_of, keep_code, open_code
 from sextant_trainer.training.recipe import Recipe, build_model, fitted, make_recipe
 from sextant_trainer.training.study import look
 from sextant_trainer.training.tasks import Task, name_of, open_task
-from sextant_zoo import build
 from sextant_zoo.adapting import merged
 
 
@@ -36,7 +36,8 @@ def train(
     """
     torch.set_num_threads(threads)
     directory = Path(bench.order.input("data").path or "")
-    recipe = make_recipe(bench.order, name_of(directory), place.world)
+    code = open_code(bench, rank, where, profiles)
+    recipe = make_recipe(bench.order, name_of(directory), place.world, code)
     task = open_task(directory, recipe.config, recipe.model_config, recipe.weights, fixed=recipe.parallel is not None)
     recipe = fitted(recipe, task)
     try:
@@ -71,6 +72,7 @@ def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weig
         "model.safetensors",
         *(report.PAGE, report.DATA, report.CARD),
         *task.files(),
+        *keep_code(recipe, bench.out),
         *([PLAN_JSON, PLAN_SVG] if trainer.planned.optimized else []),
     ]
     return Result(
@@ -89,7 +91,7 @@ def _report(
     plan: str,
 ) -> None:
     """Look at the model on the validation split, and write what there is to say of it."""
-    model = build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
+    model = recipe.make(task)
     model.load_state_dict(weights)
     found = task.study(look(task, model, recipe.config.seed))
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -108,7 +110,7 @@ def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str,
     source = bench.order.input("data")
     return {
         "format": "safetensors",
-        "architecture": {"zoo": recipe.zoo, "config": recipe.model_config},
+        "architecture": {"zoo": recipe.zoo, "config": recipe.model_config, **code_of(recipe)},
         **_pretrained(recipe),
         "task": task.name,
         **task.describe(),

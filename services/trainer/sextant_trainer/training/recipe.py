@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from sextant_planner.configuration import ParallelConfig
-from sextant_shared.contracts.models import OwnModel, ZooModel
+from sextant_shared.contracts.models import CodeModel, OwnModel, ZooModel
 from sextant_shared.contracts.specs import SERIES_TASKS, TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
 from sextant_zoo.adapting import add_low_rank, freeze
 from sextant_zoo.mapping import check_mapping
+from sextant_zoo.own_code import build_from
 from sextant_zoo.pretrained import Weights, from_package
 from sextant_zoo.registry import UnknownModelError, build, check, check_task
 
 WARM_UP = 0.1
 """Share of the steps over which the one-cycle schedule rises."""
+
+
+TEXTS: dict[str, Any] = {"vocabulary": 8192, "sequence": 128, "padding": 0}
+"""What texts need of a model's settings, where a user's own code says nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Unpacked code of a user, and the archive that it came from."""
+
+    root: Path
+    archive: Path
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +55,17 @@ class Recipe:
     """Which parameters are trained: all, the head's, or low-rank changes too."""
     rank: int = 8
     """Of these."""
+    code: Code | None = None
+    """A user's own, whose function `zoo` builds the model."""
+
+    def make(self, task: Task) -> nn.Module:
+        """The model for the task, with fresh values. Raises UnknownModelError."""
+        if self.code is not None:
+            return build_from(self.code.root, self.zoo, self.model_config, task.shape, task.outputs)
+        return build(self.zoo, self.model_config, task.shape, task.outputs)
 
 
-def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
+def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = None) -> Recipe:
     """Put the spec and the resolved inputs together; what a tune step found overrides what the spec says.
 
     Raises InvalidInput where no model is named, the zoo does not know it, or the data's task does not fit.
@@ -60,6 +83,9 @@ def make_recipe(order: WorkOrder, task: str, ranks: int) -> Recipe:
     if model is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
     try:
+        if isinstance(model, CodeModel):
+            settings = {**(TEXTS if task == "text-classification" else {}), **model.config, **config.model}
+            return Recipe(model.code, settings, config, ranks, spec.parallel, code=code)
         if isinstance(model, OwnModel):
             name, own = check_mapping(model.architecture, model.settings, task)
             return Recipe(name, check(name, {**own, **config.model}).model_dump(), config, ranks, spec.parallel)
@@ -97,7 +123,7 @@ def build_model(recipe: Recipe, task: Task) -> nn.Module:
     """The model, initialised by the recipe's seed or with its weights, the same on every rank."""
     torch.manual_seed(recipe.config.seed)
     try:
-        model = build(recipe.zoo, recipe.model_config, task.shape, task.outputs)
+        model = recipe.make(task)
         if recipe.weights is not None:
             recipe.weights.load_into(model)
     except UnknownModelError as error:

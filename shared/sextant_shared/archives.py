@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from sextant_data_prep.damage import Damaged, decoding
 from sextant_shared.artefacts import safe_path
+from sextant_shared.damage import Damaged, decoding
 from sextant_shared.errors import InvalidInput
 
 MAX_FILES = 1_000_000
@@ -32,19 +32,19 @@ def is_streamed(path: Path) -> bool:
     return path.name.lower().endswith((".tar.gz", ".tgz"))
 
 
-def unpack(archive: Path, target: Path, only: Collection[str] | None = None) -> Path:
+def unpack(archive: Path, target: Path, only: Collection[str] | None = None, *, field: str = "source") -> Path:
     """Unpack all regular files below `target`, or those of `only`.
 
-    Raises InvalidInput for anything that should not be in an archive.
+    Raises InvalidInput for anything that should not be in an archive, of `field`, which named it.
     """
     target.mkdir(parents=True, exist_ok=True)
     try:
         with decoding(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError):
             _unpack(archive, target, only)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field=field, accepted=error.accepted) from None
     except Damaged as error:
-        raise InvalidInput(
-            f"the archive cannot be read: {error}", field="source", accepted=", ".join(SUFFIXES)
-        ) from None
+        raise InvalidInput(f"the archive cannot be read: {error}", field=field, accepted=", ".join(SUFFIXES)) from None
     return target
 
 
@@ -55,7 +55,7 @@ def _unpack(archive: Path, target: Path, only: Collection[str] | None) -> None:
     for name, stream in _members(archive):
         where = str(safe_path(name))
         if where in seen or len(seen) >= MAX_FILES:
-            raise InvalidInput(f"the archive holds {name[:80]!r} twice, or over {MAX_FILES} files", field="source")
+            raise InvalidInput(f"the archive holds {name[:80]!r} twice, or over {MAX_FILES} files")
         seen.add(where)
         if only is not None and where not in only:
             continue
@@ -70,7 +70,7 @@ def _of_zip(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(archive) as packed:
         for info in packed.infolist():
             if (info.external_attr >> 16) & 0o170000 == 0o120000:
-                raise InvalidInput(f"the archive holds a link: {info.filename[:80]!r}", field="source")
+                raise InvalidInput(f"the archive holds a link: {info.filename[:80]!r}")
             if not info.is_dir():
                 with packed.open(info) as stream:
                     yield info.filename, stream
@@ -83,7 +83,7 @@ def _of_tar(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 continue
             stream = tar.extractfile(member) if member.isreg() else None
             if stream is None:
-                raise InvalidInput(f"the archive holds a link or device: {member.name[:80]!r}", field="source")
+                raise InvalidInput(f"the archive holds a link or device: {member.name[:80]!r}")
             with stream:
                 yield member.name, stream
         # A damaged header looks like the end to tarfile. The real one is two blocks of zeros, and nothing else follows.
@@ -98,6 +98,6 @@ def _write(path: Path, stream: IO[bytes], written: int, limit: int) -> int:
         while chunk := stream.read(CHUNK):
             written += len(chunk)
             if written > limit:
-                raise InvalidInput(f"the archive unpacks to more than {limit} bytes", field="source")
+                raise InvalidInput(f"the archive unpacks to more than {limit} bytes")
             out.write(chunk)
     return written

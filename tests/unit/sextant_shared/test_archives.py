@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sextant_data_prep import archives
+from sextant_shared import archives
 from sextant_shared.errors import InvalidInput
 
 
