@@ -12,12 +12,13 @@ from uuid import uuid4
 from sextant import _requests as requests
 from sextant._exchange import BUSY, Answer, Broken, Fetch, Flow, Outcome, Policy, Sleep, error_of, exchange
 from sextant._landing import Landing, Wanted
-from sextant._packing import Source, open_source
+from sextant._packing import Source, open_code
 from sextant._requests import JobLike, VersionKind
+from sextant._specs import SpecLike, places_of_code, plain, with_code
 from sextant._tensors import as_tensors, is_complete
 from sextant.answers import Prediction, Pulled
 from sextant.errors import BadInput, ClientError, Conflict, JobFailed, NotFound, NotReachable, TimedOut, TransferFailed
-from sextant_shared.contracts.views import JobView, UploadView
+from sextant_shared.contracts.views import JobView, SubmittedView, UploadView
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "SKIPPED", "QUARANTINED"})
 PIECE = 8 * 2**20
@@ -43,9 +44,18 @@ def wait(which: JobLike, timeout: float | None, check: bool, policy: Policy) -> 
         pause = min(pause * 1.5, 1.0)
 
 
-def push(path: str | Path, progress: Progress | None, policy: Policy) -> Flow[UploadView]:
-    """Upload a file or directory; goes on where an earlier push of the same bytes was cut off."""
-    source = open_source(path)
+def submit(spec: SpecLike, key: str | None, code: str | Path | None, policy: Policy) -> Flow[SubmittedView]:
+    """Accept a job; where `code` is given, after it was uploaded. Raises BadInput where nothing in the spec runs it."""
+    content = plain(spec)
+    if code is not None:
+        fields = places_of_code(content)
+        view = yield from push(open_code(code), None, policy)
+        content = with_code(content, fields, view.uri)
+    return (yield from exchange(requests.submit(content, key), policy))
+
+
+def push(source: Source, progress: Progress | None, policy: Policy) -> Flow[UploadView]:
+    """Upload; goes on where an earlier push of the same bytes was cut off."""
     view = yield from _announce(source, policy)
     stalls = 0
     while not view.completed:

@@ -67,6 +67,12 @@ class Source:
         return digest.hexdigest()
 
 
+def open_code(path: str | Path) -> Source:
+    """As `open_source`, and of a directory without what is hidden or made by Python."""
+    path = Path(path).expanduser()
+    return _directory(path, of_code=True) if path.is_dir() else open_source(path)
+
+
 def open_source(path: str | Path) -> Source:
     """The source for a path. Raises BadInput for what cannot be pushed."""
     path = Path(path).expanduser()
@@ -85,8 +91,8 @@ def open_source(path: str | Path) -> Source:
     return Source(path.resolve().name, [Segment(0, size, path)])
 
 
-def _directory(root: Path) -> Source:
-    files = _files(root)
+def _directory(root: Path, *, of_code: bool = False) -> Source:
+    files = _files(root, of_code=of_code)
     if not files:
         raise BadInput(f"{root} holds no files")
     segments: list[Segment] = []
@@ -120,19 +126,27 @@ def _header(name: str, size: int) -> bytes:
         raise BadInput(f"the file name {name!r} is not valid Unicode") from None
 
 
-def _files(root: Path) -> list[Path]:
+def _files(root: Path, *, of_code: bool) -> list[Path]:
     found: list[Path] = []
 
     def refuse(error: OSError) -> None:
         raise BadInput(f"{error.filename} cannot be read: {error.strerror}")
 
     for folder, folders, names in os.walk(root, onerror=refuse):
+        if of_code:
+            folders[:] = [name for name in folders if not _is_no_code(name)]
         for name in folders:
             if (Path(folder) / name).is_symlink():
                 raise BadInput(f"{Path(folder) / name} is a link to a directory; push that directory itself")
         for name in names:
+            if of_code and _is_no_code(name):
+                continue
             path = Path(folder) / name
             if not stat.S_ISREG(path.stat().st_mode):
                 raise BadInput(f"{path} is not a regular file")
             found.append(path)
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _is_no_code(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"

@@ -30,6 +30,32 @@ def with_kind(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def places_of_code(content: dict[str, Any]) -> list[str]:
+    """The parts of a spec that run code of one's own: steps, or `` for the spec itself. Raises BadInput for none."""
+    steps = content.get("steps")
+    parts = steps if content.get("kind") == "pipeline" and isinstance(steps, dict) else {"": content}
+    found = [name for name, part in parts.items() if isinstance(part, dict) and _runs_code(part)]
+    if not found:
+        raise BadInput(
+            "code was given, and nothing in the spec runs it; accepted are the kind script, and train with model.code",
+            field="code",
+        )
+    return found
+
+
+def _runs_code(part: dict[str, Any]) -> bool:
+    model = part.get("model")
+    return "code" not in part and (part.get("kind") == "script" or (isinstance(model, dict) and "code" in model))
+
+
+def with_code(content: dict[str, Any], places: list[str], uri: str) -> dict[str, Any]:
+    """The spec with the upload as the code of these parts."""
+    if places == [""]:
+        return {**content, "code": uri}
+    steps = {name: {**step, "code": uri} if name in places else step for name, step in content["steps"].items()}
+    return {**content, "steps": steps}
+
+
 def encode(content: Any) -> bytes:
     """JSON for the wire. Raises BadInput for what JSON cannot say (NaN, infinity, dates, bytes)."""
     try:

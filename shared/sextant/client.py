@@ -18,6 +18,7 @@ from sextant import reproducing
 from sextant._exchange import Done, Effect, Fetch, Flow, Outcome, Policy, Send, advance, exchange
 from sextant._flows import Progress
 from sextant._following import Following
+from sextant._packing import open_source
 from sextant._requests import Call, JobLike, VersionKind
 from sextant._specs import SpecLike
 from sextant.answers import LogView, Prediction, Pulled, StreamEvent
@@ -64,9 +65,12 @@ class Client:
         self._http.close()
 
     # --- jobs
-    def submit(self, spec: SpecLike, key: str | None = None) -> SubmittedView:
-        """Submit a spec: an object, a mapping, or the path of a YAML or JSON file."""
-        return self._call(requests.submit(spec, key))
+    def submit(self, spec: SpecLike, key: str | None = None, *, code: str | Path | None = None) -> SubmittedView:
+        """Submit a spec: an object, a mapping, or the path of a YAML or JSON file.
+
+        `code` is a directory of one's own code, which is uploaded for what runs it.
+        """
+        return self._run(flows.submit(spec, key, code, self._policy))
 
     def submit_many(self, specs: Iterable[SpecLike], key: str | None = None) -> list[SubmittedView]:
         """Submit up to 1000 specs in one request."""
@@ -175,7 +179,7 @@ class Client:
 
     def push(self, path: str | Path, progress: Progress | None = None) -> UploadView:
         """Upload a file, or a directory as a tar; name its `uri` as the source of a prepare job."""
-        return self._run(flows.push(path, progress, self._policy))
+        return self._run(flows.push(open_source(path), progress, self._policy))
 
     def pull(
         self,

@@ -69,6 +69,7 @@ def stack() -> Iterator[Stack]:
     """Started once for all end-to-end tests."""
     with home_directory() as directory:
         try:
+            os.environ["SEXTANT_USER_CODE"] = "confined"
             now = control.up_detached(directory, free_options())
             key = Home(directory).credentials().admin_key
             with Client(now.url, key) as client:

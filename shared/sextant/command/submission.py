@@ -21,6 +21,9 @@ def submit(
         bool, typer.Option("--follow", "-f", help="Show every step live until the job has ended.")
     ] = False,
     set_: Set = None,
+    code: Annotated[
+        str | None, typer.Option("--code", metavar="DIR", help="Upload a directory of your own code for what runs it.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="TEXT", help="Idempotency key: the same again gives the same job.")
     ] = None,
@@ -28,7 +31,7 @@ def submit(
 ) -> None:
     """Submit a job or pipeline. With --follow, exit code 1 tells that it failed."""
     with session(ctx, as_json) as this:
-        view = this.client.submit(_read(this, file, set_), key)
+        view = this.client.submit(_read(this, file, set_), key, code=code)
         if not follow:
             this.document(view)
             this.say(f"{view.kind} {view.name} is {view.state}: {view.id}", f"follow it: sextant logs -f {view.id}")

@@ -57,7 +57,8 @@ def confine(readable: Iterable[Path], writable: Iterable[Path], *, processes: bo
     give_up_privileges()
     if not confines():
         return
-    read = [*map(Path, SYSTEM), *_interpreter(), *readable]
+    writable = list(writable)
+    read = [*map(Path, SYSTEM), *_interpreter(writable), *readable]
     devices = [Path("/dev") / name for name in DEVICES]
     devices += [path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern)]
     landlock.restrict(
@@ -90,6 +91,8 @@ def _lower(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def _interpreter() -> list[Path]:
-    found = {sys.prefix, sys.base_prefix, os.path.realpath(sys.executable), *filter(None, sys.path)}
-    return [Path(path) for path in sorted(found) if Path(path).is_absolute()]
+def _interpreter(writable: Iterable[Path]) -> list[Path]:
+    # `python -m` looks for modules where the service was started: that may be where the platform keeps its state.
+    modules = {path for path in sys.path if os.path.isabs(path) and Path(path) != Path.cwd()}
+    found = {sys.prefix, sys.base_prefix, os.path.realpath(sys.executable), *modules}
+    return [path for path in map(Path, sorted(found)) if not any(each.is_relative_to(path) for each in writable)]
