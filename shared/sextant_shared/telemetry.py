@@ -33,7 +33,7 @@ def configure_logging(log_format: str, service: str) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[*processors, renderer, _on_its_own_lines],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -41,11 +41,20 @@ def configure_logging(log_format: str, service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, _on_its_own_lines],
             foreign_pre_chain=processors,
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _on_its_own_lines(_: object, __: str, rendered: object) -> str:
+    """What is logged cannot end a line and begin one that looks like ours, nor steer a terminal.
+
+    JSON has one line anyway. The further lines of a text, such as a stack trace's, are set off.
+    """
+    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in str(rendered))
+    return shown.replace("\n", "\n    | ")
 
 
 class OperationsServer:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sextant.answers import ProgressEvent, StateEvent, StreamEvent
 from sextant.command import tables
-from sextant.command.session import Session, clean
+from sextant.command.session import Session, clean, quoted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -172,6 +172,6 @@ def _tell_errors(this: Session, job: JobView, board: Board) -> None:
             steps[one.id] = str(one.error.get("message") or one.error)
     for which, error in steps.items():
         label = board.rows[which].label if which in board.rows else str(which)
-        this.stderr.print(clean(f"{label}: {error}"), soft_wrap=True, style="red")
+        this.stderr.print(quoted(f"{label}: {error}"), soft_wrap=True, style="red")
     took = tables.elapsed(job.started_at or job.created_at, job.finished_at)
     this.say(f"{job.kind} {job.name} is {job.state} after {took}: {job.id}")

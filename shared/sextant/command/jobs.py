@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sextant.command.session import JOB_FAILED, Json, Session, clean, session
+from sextant.command.session import JOB_FAILED, Json, Session, clean, quoted, session
 
 if TYPE_CHECKING:
     from sextant_shared.contracts.views import JobView
@@ -85,7 +85,7 @@ def _describe(this: Session, job: JobView) -> None:
         this.show(shown)
     for failed in [job, *(job.steps or [])]:
         if failed.error:
-            this.say(f"{failed.step or failed.name}: {failed.error.get('message') or failed.error}")
+            this.say(quoted(f"{failed.step or failed.name}: {failed.error.get('message') or failed.error}"))
 
 
 def logs(
@@ -148,7 +148,7 @@ def why(ctx: typer.Context, job_id: Id, as_json: Json = False) -> None:
         this.document(view)
         this.say(f"{view.id} is {view.state}")
         for reason in view.reasons:
-            this.say(f"- {reason.message}" + (f"; {reason.remedy}" if reason.remedy else ""))
+            this.say(quoted(f"- {reason.message}" + (f"; {reason.remedy}" if reason.remedy else "")))
 
 
 def lineage(ctx: typer.Context, job_id: Id, as_json: Json = False) -> None:
@@ -179,7 +179,7 @@ def reproduce(
         for one in found:
             this.say(f"{one.step or one.kind}: {one.verdict} (second run: {one.again})")
             for difference in one.differences:
-                this.say(f"  {difference}")
+                this.say(quoted(f"  {difference}"))
     if any(one.verdict in ("different", "failed") for one in found):
         raise typer.Exit(JOB_FAILED)
 

@@ -99,7 +99,7 @@ class Session:
         if self.as_json:
             self.document({"error": _error_document(error, findings)})
             return
-        self.stderr.print(f"error: {clean(str(error))}", soft_wrap=True, style="red")
+        self.stderr.print(f"error: {quoted(str(error))}", soft_wrap=True, style="red")
         if findings:
             self.stderr.print(findings_table(findings, self.source))
         if hint := _hint(error):
@@ -139,6 +139,11 @@ def exit_code(error: errors.ClientError) -> int:
 def clean(text: str) -> str:
     """Text without control characters: what a job writes must not steer the terminal."""
     return "".join(c for c in text if c in "\n\t" or (c.isprintable() and c != "\x7f"))
+
+
+def quoted(text: str) -> str:
+    """What a job said, so that its further lines cannot be taken for lines of ours."""
+    return clean(text).strip("\n").replace("\n", "\n    ")
 
 
 def plain(value: Any) -> Any:

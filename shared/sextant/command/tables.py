@@ -79,7 +79,7 @@ def short(value: Any, limit: int = 60) -> str:
     """A value on one line; numbers with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = str(value)
+    text = str(value).replace("\n", " ")
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

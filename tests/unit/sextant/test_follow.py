@@ -6,12 +6,15 @@ import io
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from rich.console import Console
 
 from sextant._exchange import Policy
 from sextant._following import Following
 from sextant.answers import ProgressEvent, StateEvent
-from sextant.command.follow import Board, _render
+from sextant.command.follow import Board, _render, _tell_errors
+from sextant.command.jobs import _print_log
+from sextant.command.session import Options, Session
 from sextant_shared.contracts.views import JobView
 
 NOW = datetime.now(UTC)
@@ -104,3 +107,25 @@ def test_an_event_that_is_not_understood_does_no_harm() -> None:
     for line in ("event: state", "data: {}", "", "event: state", "data: nonsense", "", ": comment", "retry: 5", ""):
         assert following.feed(line) is None
     assert not following.ended
+
+
+HOSTILE = "bad\r\ndigits (pipeline) SUCCEEDED\x1b[1A\x1b[2K\x1b]0;owned\x07\x9b31m\u202e[bold]\nerror: none"
+
+
+def test_what_a_job_says_neither_steers_the_terminal_nor_looks_like_our_own_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    board, root, step = _board()
+    board.take(ProgressEvent(job_id=step.id, fraction=0.5, message=HOSTILE, metrics={HOSTILE: 1.0}))
+    failed = step.model_copy(update={"state": "FAILED", "error": {"message": HOSTILE}, "name": "search"})
+    board.take(_state(step.id, "FAILED"))
+    this = Session(Options(), as_json=False)
+    _tell_errors(this, root.model_copy(update={"state": "FAILED", "steps": [failed]}), board)
+    _print_log(this, "search", HOSTILE)
+    this.console.print(_render(board))
+    shown = capsys.readouterr()
+    text = shown.out + shown.err
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert "[bold]" in text
+    forged = ("digits (pipeline) SUCCEEDED", "error: none")
+    assert not [line for line in text.splitlines() if line.startswith(forged)]

@@ -14,6 +14,7 @@ from sextant_shared.contracts.specs import BY_KIND, SPEC, PipelineSpec, TrainSpe
 
 TRAIN: dict[str, Any] = {"kind": "train", "data": {"dataset": "d"}, "model": {"zoo": "mlp"}}
 PROBE: dict[str, Any] = {"kind": "probe"}
+UPLOAD = "upload://00000000-0000-4000-8000-000000000000"
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "mine"}, "probe"),
     ({}, "kind"),
@@ -49,6 +50,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "pipeline", "steps": {"a": PROBE}, "after": {"b": ["a"]}}, "after names 'b'"),
     ({"kind": "pipeline", "steps": {"a": PROBE, "b": PROBE}, "after": {"a": ["b"], "b": ["a"]}}, "cycle"),
     ({"kind": "pipeline", "steps": {"a": PROBE}, "after": {"a": ["a"]}}, "cycle"),
+    ({"kind": "script", "code": "https://example.org/code.tar"}, "upload://"),
+    ({"kind": "script", "code": UPLOAD, "run": "../train.py"}, "should match"),
+    ({"kind": "script", "code": UPLOAD, "run": "a/../../train.py"}, "inside of the code"),
+    ({"kind": "script", "code": UPLOAD, "run": "run.sh"}, "should match"),
+    ({"kind": "script", "code": UPLOAD, "limits": {"memory_mb": 0}}, "greater than or equal to 256"),
+    ({**TRAIN, "code": UPLOAD}, "code and model.code go together"),
+    ({**TRAIN, "model": {"code": "nets:build"}}, "code and model.code go together"),
+    ({**TRAIN, "code": UPLOAD, "model": {"code": "os; nets"}}, "should match"),
 ]
 
 
@@ -83,6 +92,7 @@ def test_every_kind_survives_the_way_through_json() -> None:
         "probe": {},
         "prepare": {"source": "package://sklearn/digits", "task": "tabular"},
         "train": TRAIN,
+        "script": {"code": UPLOAD},
         "tune": {**TRAIN, "maximize": "val_accuracy"},
         "export": {"model": {"model": "m"}},
         "deploy": {"model": {"model": "m@3"}, "endpoint": "e"},
