@@ -48,9 +48,21 @@ def _classes(bench: Workbench, client: httpx.Client, endpoint: str, directory: P
     if wrong := int((~np.isfinite(logits)).any(1).sum()):
         raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity for {wrong} of {len(logits)} rows")
     latency = _latency(client, endpoint, values)
-    report = score(logits, labels, len(classes))
+    if logits.shape[1] != len(classes):
+        told = f"the endpoint {endpoint!r} tells {logits.shape[1]} classes apart"
+        raise WorkFailed(f"{told}; the dataset has {len(classes)}")
+    report = score(logits, labels, len(classes), _place_of_rejection(client, endpoint))
     _write(bench, report, classes, endpoint, split, latency)
     return report.figures(), latency, len(labels)
+
+
+def _place_of_rejection(client: httpx.Client, endpoint: str) -> int | None:
+    """Which of the endpoint's classes stands for rows out of scope, if one does."""
+    answer = client.get(f"/v2/models/{endpoint}")
+    if answer.status_code != 200:
+        raise Unavailable(f"the endpoint {endpoint!r} is not available: {answer.text[:200]}")
+    outside = answer.json().get("parameters", {}).get("out_of_scope")
+    return int(outside["place"]) if outside else None
 
 
 def _forecasts(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from sextant_exporter.serving import built_for, output_name, output_scale, output_shape, sample, wrap
+from sextant_exporter.serving import built_for, output_name, output_scale, output_shape, sample, served_classes, wrap
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import ExportSpec
 from sextant_shared.errors import WorkFailed
@@ -160,8 +160,8 @@ def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, A
         **_inputs(about),
         "outputs": [{"name": output_name(about), "datatype": "FP32", "shape": [-1, *output_shape(about)]}],
         "task": about["task"],
-        "classes": about["classes"],
-        **{key: about[key] for key in ("columns", "window", "threshold") if key in about},
+        "classes": served_classes(about),
+        **{key: about[key] for key in ("columns", "window", "threshold", "out_of_scope") if key in about},
         "metrics": about["metrics"],
         "parity": parity,
         "source": source,

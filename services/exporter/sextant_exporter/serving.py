@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from sextant_shared.contracts.specs import SERIES_TASKS
 
+OUT_OF_SCOPE = "out_of_scope"
+"""What the served class of rejections is called."""
 Description = dict[str, Any]
 """What model.json of a trained version says."""
 
@@ -100,10 +103,42 @@ class Calibrated(nn.Module):
         return logits / self.temperature
 
 
+class Rejecting(nn.Module):
+    """Logits with one more, at its place among the dataset's classes: the largest where no probability is enough.
+
+    It stands for a probability of the threshold: the log of it and of the sum of the others' exponentials.
+    """
+
+    def __init__(self, served: nn.Module, threshold: float, place: int) -> None:
+        super().__init__()
+        self.served, self.place = served, place
+        self.log_threshold = math.log(max(threshold, 1e-12))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, *shape) -> (batch, classes + 1)."""
+        logits = self.served(values)
+        outside = logits.logsumexp(1, keepdim=True) + self.log_threshold
+        return torch.cat([logits[:, : self.place], outside, logits[:, self.place :]], 1)
+
+
 def wrap(model: nn.Module, about: Description) -> nn.Module:
-    """The model as its task is served, calibrated where it was: texts come as the numbers of their tokens."""
+    """The model as its task is served, calibrated and with a class for rejections where it has one: texts come as the
+    numbers of their tokens.
+    """
     served = _wrap(model, about)
-    return Calibrated(served, about["temperature"]) if "temperature" in about else served
+    if "temperature" in about:
+        served = Calibrated(served, about["temperature"])
+    if "out_of_scope" in about:
+        return Rejecting(served, about["out_of_scope"]["threshold"], about["out_of_scope"]["place"])
+    return served
+
+
+def served_classes(about: Description) -> list[str]:
+    """The classes in the order of the served logits."""
+    classes = list(about["classes"])
+    if "out_of_scope" in about:
+        classes.insert(about["out_of_scope"]["place"], OUT_OF_SCOPE)
+    return classes
 
 
 def _wrap(model: nn.Module, about: Description) -> nn.Module:
@@ -133,7 +168,7 @@ def output_name(about: Description) -> str:
 
 def output_shape(about: Description) -> list[int]:
     """Of one sample's output."""
-    return list(about["output"]["shape"]) if "output" in about else [len(about["classes"])]
+    return list(about["output"]["shape"]) if "output" in about else [len(served_classes(about))]
 
 
 def output_scale(about: Description) -> NDArray[np.float32]:

@@ -69,7 +69,10 @@ def _metadata(app: FastAPI, models: Models, authorise: Authorise) -> None:
             "platform": "onnx_onnxv1",
             "inputs": [spec.plain() for spec in served.session.inputs],
             "outputs": [spec.plain() for spec in served.session.outputs],
-            "parameters": {"classes": served.session.about.get("classes", [])},
+            "parameters": {
+                "classes": served.session.about.get("classes", []),
+                **{key: served.session.about[key] for key in ("out_of_scope",) if key in served.session.about},
+            },
         }
 
     @app.get("/v2/models/{name}/ready")

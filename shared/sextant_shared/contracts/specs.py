@@ -170,8 +170,17 @@ class TrainConfig(Accepted):
         None, description="what an error of each class counts: by name, 1 for the others, or balanced"
     )
     calibrate: bool = Field(False, description="divide logits by the temperature with the least loss on validation")
+    out_of_scope: Text | None = Field(
+        None, description="the class of rows that belong to none: not learnt, but told by a threshold of probability"
+    )
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    precision: Literal["float32", "mixed"] = Field(
+        "float32", description="mixed computes in bfloat16 where the device has instructions for it"
+    )
+    ema: float | None = Field(
+        None, gt=0.0, lt=1.0, description="decay of a moving average of the weights, which is kept in their place"
+    )
     augment: Augmentation | None = Field(None, description="for images")
     patience: int | None = Field(None, ge=1, le=10_000, description="epochs without a better one that end the run")
     seed: int = Field(0, ge=0, lt=2**31)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Report:
     calibration_error: float
     auc: float | None = None
     """Area under the ROC curve, where there are two classes."""
+    rejection: Mapping[str, float] = field(default_factory=dict)
+    """Where a class stands for rows out of scope, what that one does."""
 
     def figures(self) -> dict[str, float]:
         """The metrics that a requirement can name."""
@@ -36,11 +38,11 @@ class Report:
             "log_loss": self.log_loss,
             "calibration_error": self.calibration_error,
         }
-        return found if self.auc is None else {**found, "auc": self.auc}
+        return {**found, **({} if self.auc is None else {"auc": self.auc}), **self.rejection}
 
 
-def score(logits: NDArray[Any], labels: NDArray[np.int64], classes: int) -> Report:
-    """Score logits (rows, classes) against labels (rows,)."""
+def score(logits: NDArray[Any], labels: NDArray[np.int64], classes: int, outside: int | None = None) -> Report:
+    """Score logits (rows, classes) against labels (rows,); the class `outside` stands for rows out of scope."""
     called = logits.argmax(1)
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, called), 1)
@@ -59,7 +61,22 @@ def score(logits: NDArray[Any], labels: NDArray[np.int64], classes: int) -> Repo
         confusion=confusion.tolist(),
         calibration_error=_calibration_error(np.exp(shifted - log_sum[:, None]), called == labels),
         auc=area_under_roc(logits[:, 1] - logits[:, 0], labels == 1) if classes == 2 else None,
+        rejection={} if outside is None else _of_rejection(logits, labels, outside),
     )
+
+
+def _of_rejection(logits: NDArray[Any], labels: NDArray[np.int64], outside: int) -> dict[str, float]:
+    """The accuracy of rows in scope with rejections and were nothing rejected, and the share of the others found."""
+    called, inside = logits.argmax(1), labels != outside
+    never = logits.copy()
+    never[:, outside] = -np.inf
+    found: dict[str, float] = {}
+    if inside.any():
+        found["in_scope_accuracy"] = float((called == labels)[inside].mean())
+        found["in_scope_accuracy_unrejected"] = float((never.argmax(1) == labels)[inside].mean())
+    if not inside.all():
+        found["oos_recall"] = float((called == outside)[~inside].mean())
+    return found
 
 
 def area_under_roc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float | None:

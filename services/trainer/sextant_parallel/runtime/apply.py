@@ -137,8 +137,12 @@ class Runtime:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of this rank's part of the parameters and buffers, by name, in the layout of the plan."""
+        return {name: value.clone() for name, value in self.tensors().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The same, not copied: whoever changes one changes the model."""
         state = get_model_state_dict(self.module)
-        return {name: value.detach().clone() for name, value in state.items() if isinstance(value, Tensor)}
+        return {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
 
     def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """What `state` has given, put together, in host memory on rank 0; elsewhere nothing. Every rank calls it."""

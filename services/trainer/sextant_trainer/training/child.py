@@ -114,11 +114,18 @@ def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str,
         **_pretrained(recipe),
         "task": task.name,
         **task.describe(),
+        **_threshold(task, metrics),
         **{name: metrics[f"val_{name}"] for name in ("temperature", "threshold") if f"val_{name}" in metrics},
         "metrics": metrics,
         "hyperparameters": recipe.config.model_dump(mode="json"),
         "dataset": {"id": source.id, "name": source.name, "version": source.version, "digest": source.digest},
     }
+
+
+def _threshold(task: Task, metrics: dict[str, float]) -> dict[str, Any]:
+    """What the description says of rows out of scope, with the threshold that was chosen."""
+    outside = task.describe().get("out_of_scope")
+    return {"out_of_scope": {**outside, "threshold": metrics["val_oos_threshold"]}} if outside else {}
 
 
 def _pretrained(recipe: Recipe) -> dict[str, Any]:

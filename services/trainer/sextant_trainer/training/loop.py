@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from sextant_parallel.fit import Checkpoints, Fit
 from sextant_parallel.world import leads
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Workbench
+from sextant_trainer.training.averaging import Average
 from sextant_trainer.training.planning import choose
+from sextant_trainer.training.precision import full
 from sextant_trainer.training.recipe import Recipe, build_model, build_optimizer, rate_at
 from sextant_trainer.training.tasks import Task
 
@@ -68,6 +71,7 @@ class Trainer(Watcher):
         """Seconds of each step of this attempt."""
         self._best = Best()
         self._best_state: dict[str, Tensor] = {}
+        self._average = Average(config.ema) if config.ema else None
         self._losses: list[float] = []
         self._pause = False
         self._began, self._reported = time.monotonic(), 0.0
@@ -102,16 +106,21 @@ class Trainer(Watcher):
     def began(self, run: Fit) -> None:
         """Whatever is loaded next takes the layout of the runtime."""
         self._best_state = run.runtime.state()
+        if self._average:
+            self._average.begin(run.runtime)
 
     def stepped(self, run: Fit, loss: float) -> None:
         """Report, and validate at the end of an epoch."""
         if not math.isfinite(loss):
             raise WorkFailed(f"the loss is not finite at step {run.step}; try a lower learning rate")
         self._losses.append(loss)
+        if self._average:
+            self._average.add(run.step)
         self._report(run, loss)
         epoch = self._order.ended(run.step)
         if epoch is not None:
-            self._end_epoch(run, epoch)
+            with self._average.in_place() if self._average else nullcontext():
+                self._end_epoch(run, epoch)
 
     def wants_to_stop(self) -> bool:
         """Asked to pause, or no epoch gets better any more."""
@@ -125,7 +134,8 @@ class Trainer(Watcher):
             "best_epoch": self._best.epoch,
             "losses": self._losses,
         }
-        return {"notes": json.dumps(notes), "best": self._best_state}
+        averaged = {"average": self._average.state} if self._average else {}
+        return {"notes": json.dumps(notes), "best": self._best_state, **averaged}
 
     def restore(self, extra: dict[str, Any]) -> None:
         """Go on from there."""
@@ -133,6 +143,8 @@ class Trainer(Watcher):
         self.curve, self._losses = notes["curve"], notes["losses"]
         self._best = Best(notes["best_epoch"], notes["best"])
         self._best_state = extra["best"]
+        if self._average:
+            self._average.state = extra["average"]
 
     @property
     def _ended(self) -> bool:
@@ -145,7 +157,7 @@ class Trainer(Watcher):
         return Training(
             model=lambda: build_model(recipe, task),
             batches=lambda step, rows: task.train_batch(self._order, step, rows),
-            loss=task.loss,
+            loss=lambda outputs, targets: task.loss(full(outputs), targets),
             optimizer=lambda groups: build_optimizer(groups, config),
             steps=self._steps,
             rate=lambda step: rate_at(step, config, self._steps),
@@ -171,7 +183,8 @@ class Trainer(Watcher):
         total: Tensor | None = None
         for start in range(0, count, size):
             places = np.arange(start, start + size)[runtime.rows_of(size)]
-            sums = runtime.measure(*task.padded("val", places), task.sums).cpu().double()
+            batch = task.padded("val", places)
+            sums = runtime.measure(*batch, lambda outputs, targets: task.sums(full(outputs), targets)).cpu().double()
             total = sums if total is None else total + sums
         assert total is not None  # noqa: S101 - no split is empty
         return task.metrics((total / count).tolist())

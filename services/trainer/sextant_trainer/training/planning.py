@@ -16,6 +16,7 @@ from sextant_planner.plan import ParallelPlan
 from sextant_planner.rebalancing import Grade
 from sextant_planner.record import PlanningError
 from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.precision import precision_of
 from sextant_trainer.training.recipe import Recipe
 
 
@@ -67,7 +68,14 @@ def choose(
         message = f"a batch of {batch} samples cannot be shared out over {recipe.ranks} data-parallel ranks"
         raise InvalidInput(message, field="config.batch_size", accepted=f"{recipe.ranks} or more")
     if recipe.parallel is None:
-        return Planned(ParallelPlan(dp_replicate=recipe.ranks, global_batch=batch))
+        precision = precision_of(recipe.config)
+        return Planned(ParallelPlan(dp_replicate=recipe.ranks, global_batch=batch, precision=precision))
+    if recipe.config.precision != "float32":
+        raise InvalidInput(
+            "with parallel the planner chooses the precision: parallel.precision names those that it may choose",
+            field="config.precision",
+            accepted="float32",
+        )
     config = recipe.parallel.model_copy(update={"global_batch": batch})
     try:
         dynamic = DynamicParallel(config, model=model, sample=sample, cache=profiles)

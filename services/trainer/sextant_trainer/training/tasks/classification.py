@@ -18,7 +18,7 @@ from sextant_parallel import GlobalOrder
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Seen, Study, Worst, confusion_of
-from sextant_trainer.training.tasks import calibration
+from sextant_trainer.training.tasks import calibration, rejection
 from sextant_trainer.training.tasks.arrays import load
 from sextant_trainer.training.tasks.augmentation import vary
 from sextant_trainer.training.tasks.picture import png
@@ -37,30 +37,87 @@ class Classes(Task):
 
         Raises InvalidInput for weights of other classes.
         """
-        self.config, self.classes, self.outputs = config, classes, len(classes)
-        self.weights = _weights(config, classes, labels)
+        self.config, self.classes = config, [name for name in classes if name != config.out_of_scope]
+        self.outputs = len(self.classes)
+        self.calibrates = config.calibrate or config.out_of_scope is not None
+        self._outside = _place_of(config.out_of_scope, classes)
+        self.weights = _weights(config, self.classes, map(self._inside, labels))
+
+    def targets_of(self, labels: NDArray[np.int64]) -> Tensor:
+        """The dataset's numbers of classes as targets: without the class that is out of scope."""
+        labels = labels.astype(np.int64)
+        if self._outside is None:
+            return torch.from_numpy(labels)
+        moved = np.where(labels > self._outside, labels - 1, labels)
+        return torch.from_numpy(np.where(labels == self._outside, rejection.OUTSIDE, moved))
+
+    def described(self) -> dict[str, Any]:
+        """The classes, and which of the dataset's is out of scope."""
+        if self._outside is None:
+            return {"classes": self.classes}
+        return {
+            "classes": self.classes,
+            "out_of_scope": {"class": self.config.out_of_scope, "place": self._outside},
+        }
+
+    def insist_on_validation(self, labels: NDArray[np.int64]) -> None:
+        """Raise InvalidInput where no row of validation tells what is out of scope, or none is in scope."""
+        if self._outside is None:
+            return
+        outside = int((labels == self._outside).sum())
+        if outside in (0, len(labels)):
+            what = "no row" if outside == 0 else "only rows"
+            message = f"the validation split has {what} of the class {self.config.out_of_scope!r}"
+            raise InvalidInput(message, field="config.out_of_scope", accepted="a class with some rows there")
+
+    def _inside(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        targets: NDArray[np.int64] = self.targets_of(np.asarray(labels)).numpy()
+        inside: NDArray[np.int64] = targets[targets != rejection.OUTSIDE]
+        return inside
+
+    def _known(self, targets: Tensor) -> Tensor:
+        """Rows that are out of scope are void: nothing is learnt of them."""
+        return targets.masked_fill(targets == rejection.OUTSIDE, self.void)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy, smoothed and weighted as the config says."""
+        targets = self._known(targets)
         weights = None if self.weights is None else self.weights.to(outputs)
         smoothing = self.config.label_smoothing
         return functional.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=smoothing)
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy without weights, and rows whose class was found; where asked for, losses by temperature."""
-        loss = functional.cross_entropy(outputs, targets, reduction="sum")
-        found = torch.stack([loss, (outputs.argmax(1) == targets).sum().to(loss.dtype)])
-        return torch.cat([found, calibration.losses(outputs, targets)]) if self.config.calibrate else found
+        known = self._known(targets)
+        loss = functional.cross_entropy(outputs, known, reduction="sum")
+        found = torch.stack([loss, (outputs.argmax(1) == known).sum().to(loss.dtype)])
+        if self.calibrates:
+            found = torch.cat([found, calibration.losses(outputs, known)])
+        if self._outside is not None:
+            found = torch.cat([found, rejection.counts(outputs, targets, self.void).to(found.dtype)])
+        return found
 
     def metrics(self, means: list[float]) -> dict[str, float]:
         """`loss` and `accuracy`; where asked for, `temperature`, and `calibrated_loss` with it."""
+        if self._outside is None:
+            return self._of_known(means)
+        counted = means[-rejection.SIZE :]
+        share = rejection.share_in_scope(counted)
+        found = self._of_known([mean / share for mean in means[: -rejection.SIZE]])
+        chosen = rejection.choose(counted, found["temperature"])
+        named = {"in_scope_accuracy": chosen.in_scope_accuracy, "oos_recall": chosen.oos_recall}
+        return {**found, "oos_threshold": chosen.threshold, **named}
+
+    def _of_known(self, means: list[float]) -> dict[str, float]:
         found = {"loss": means[0], "accuracy": means[1]}
-        if self.config.calibrate:
+        if self.calibrates:
             found["temperature"], found["calibrated_loss"] = calibration.best(means[2:])
         return found
 
     def study(self, seen: Seen) -> Study:
         """The confusion matrix, and the rows with the largest loss."""
+        inside = seen.targets != rejection.OUTSIDE
+        seen = Seen(seen.rows[inside.numpy()], seen.outputs[inside], seen.targets[inside])
         losses = functional.cross_entropy(seen.outputs, seen.targets, reduction="none")
         said = seen.outputs.argmax(1)
         worst = [
@@ -89,6 +146,7 @@ class Classification(Classes):
     def __init__(self, directory: Path, config: TrainConfig) -> None:
         self.data = load(directory)
         super().__init__(config, self.data.classes, self.data.splits["train"].labels.parts())
+        self.insist_on_validation(np.concatenate([np.asarray(part) for part in self.data.splits["val"].labels.parts()]))
         self.name, self.shape = self.data.task, self.data.shape
 
     def rows(self, split: str) -> int:
@@ -97,7 +155,8 @@ class Classification(Classes):
 
     def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Normalised float32 inputs (len(rows), *shape) and int64 targets (len(rows),)."""
-        return self.data.batch(split, rows)
+        inputs, labels = self.data.batch(split, rows)
+        return inputs, self.targets_of(labels.numpy())
 
     def train_batch(self, order: GlobalOrder, step: int, rows: slice) -> tuple[Tensor, Tensor]:
         """With images varied as the config says."""
@@ -119,8 +178,19 @@ class Classification(Classes):
         return {
             "input": {"name": "input", "shape": list(data.shape), "dtype": data.dtype},
             "preprocessing": {"mean": data.mean.ravel().tolist(), "std": data.std.ravel().tolist()},
-            "classes": data.classes,
+            **self.described(),
         }
+
+
+def _place_of(name: str | None, classes: list[str]) -> int | None:
+    if name is None:
+        return None
+    if name not in classes:
+        known = ", ".join(classes[:20])
+        raise InvalidInput(f"there is no class {name[:80]!r}", field="config.out_of_scope", accepted=known)
+    if len(classes) < 3:
+        raise InvalidInput("two classes or more must be in scope", field="config.out_of_scope", accepted="null")
+    return classes.index(name)
 
 
 def _weights(config: TrainConfig, classes: list[str], labels: Iterable[NDArray[np.int64]]) -> Tensor | None:

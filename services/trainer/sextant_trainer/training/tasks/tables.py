@@ -39,7 +39,7 @@ class Tables(Classification):
         found = super().sums(outputs, targets)
         if not self.binary:
             return found
-        kept = targets != self.void
+        kept = targets >= 0
         margin = (outputs[kept, 1] - outputs[kept, 0]).clamp(-WIDEST, WIDEST)
         bins = ((margin + WIDEST) * (BINS / (2 * WIDEST))).long().clamp(max=BINS - 1)
         counts = torch.bincount(bins + BINS * targets[kept], minlength=2 * BINS)

@@ -43,6 +43,7 @@ class Texts(Classes):
         tables = {name: _table(directory, split["files"]) for name, split in about["splits"].items()}
         self._labels = {name: table["label"].to_numpy().astype(np.int64) for name, table in tables.items()}
         super().__init__(config, about["target"]["classes"], [self._labels["train"]])
+        self.insist_on_validation(self._labels["val"])
         texts = {name: table["text"].to_pylist() for name, table in tables.items()}
         if weights is not None and weights.tokenizer is not None:
             self.tokenizer = weights.tokenizer.read_text()
@@ -91,7 +92,7 @@ class Texts(Classes):
                 "padding": self.padding,
                 "vocabulary": self._vocabulary,
             },
-            "classes": self.classes,
+            **self.described(),
         }
 
     def files(self) -> dict[str, str]:
@@ -106,7 +107,7 @@ class Texts(Classes):
         for place, row in enumerate(rows):
             part = tokens.of(row)[:length]
             filled[place, : len(part)] = part
-        return torch.from_numpy(filled), torch.from_numpy(self._labels[split][rows])
+        return torch.from_numpy(filled), self.targets_of(self._labels[split][rows])
 
     def _batch_at(self, order: GlobalOrder, step: int) -> NDArray[np.int64]:
         window, place = divmod(step, WINDOW)
