@@ -16,7 +16,7 @@ from sextant_shared.errors import InvalidInput
 SETTING = "SEXTANT_USER_CODE"
 MIB = 1 << 20
 SYSTEM = (
-    *("/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys", "/run/systemd/resolve"),
+    *("/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt/rocm", "/opt/intel", "/proc", "/sys", "/run/systemd/resolve"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/ssl"),
     *("/etc/pki", "/etc/ca-certificates", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf"),
     *("/etc/host.conf", "/etc/passwd", "/etc/group", "/etc/protocols", "/etc/services", "/etc/mime.types"),

@@ -53,6 +53,20 @@ def test_submit_json_is_one_document(served: Any, spec: str) -> None:
     assert list(served.world.replies) == ["k1"]
 
 
+def test_submit_uploads_code_for_what_runs_it(served: Any, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("print()")
+    (tmp_path / "job.yaml").write_text("steps: {own: {kind: script}}\n")
+    done = run("submit", str(tmp_path / "job.yaml"), "--code", str(tmp_path / "code"))
+    assert done.exit_code == 0, done.output
+    [upload] = served.world.uploads.values()
+    assert upload["path"] == "code.tar"
+    assert served.world.bodies[-1]["steps"] == {"own": {"kind": "script", "code": upload["uri"]}}
+    refused = run("submit", "-", "--code", str(tmp_path / "code"), given="kind: probe")
+    assert refused.exit_code == 2
+    assert "nothing in the spec runs it" in refused.output
+
+
 def test_follow_shows_every_step_and_ends_with_0(served: Any, spec: str) -> None:
     result = run("submit", spec, "--follow")
     assert result.exit_code == 0
