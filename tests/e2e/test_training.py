@@ -25,7 +25,7 @@ TRAIN: dict[str, Any] = {
     "name": "resumed",
     "data": {"dataset": "resumed"},
     "model": {"zoo": "small-cnn", "config": {"channels": 16}},
-    "config": {"epochs": 12, "checkpoint_every_steps": 20, "augment": {"rotate": 10.0}},
+    "config": {"epochs": 12, "checkpoint_every_steps": 20, "augment": {"rotate": 10.0}, "ema": 0.95},
     "resources": {"ranks": 2},
 }
 

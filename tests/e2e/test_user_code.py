@@ -110,6 +110,9 @@ def test_a_script_trains_reports_and_goes_on_from_its_checkpoint(stack: Stack, t
     assert job.outputs is not None
     assert job.outputs["metrics"] == {"loss": 0.25}
     assert job.outputs["left_out"] == ["leak is a link"]
+    log = "".join(item.text for item in stack.client.logs(job))
+    assert "begins at 3 with ['--fast', 'yes']" in log
+    assert "left out of the outputs: leak is a link" in log
     left = pulled(stack, job, tmp_path / "left")
     assert (left / "weights.bin").read_text() == "weights"
     assert not (left / "leak").exists()
