@@ -16,7 +16,7 @@ from sextant_shared.contracts.limits import Limits
 pytestmark = pytest.mark.skipif(not confining.confines(), reason="the kernel has no Landlock, or an old one")
 
 PROGRAM = """
-import ctypes, json, os, socket, subprocess, sys, threading
+import json, multiprocessing, os, subprocess, sys, threading
 from pathlib import Path
 from sextant_shared.confinement.confining import confine, limit
 from sextant_shared.contracts.limits import Limits
@@ -34,6 +34,11 @@ def tried(call):
 def thread():
     each = threading.Thread(target=print, args=("",), kwargs={"end": ""})
     each.start(), each.join()
+def share():
+    os.environ["TMPDIR"] = str(own / "out")
+    queue = multiprocessing.Queue()
+    each = multiprocessing.Process(target=queue.put, args=(1,))
+    each.start(), queue.get(timeout=20), each.join()
 (own / "out" / "a").write_text("a")
 found = {
     "read given": tried(lambda: (own / "given" / "data").read_text()),
@@ -51,6 +56,7 @@ found = {
     "random": tried(lambda: open("/dev/urandom", "rb").read(4)),
     "thread": tried(thread),
     "fork": tried(lambda: subprocess.run([sys.executable, "-c", ""], check=True)),
+    "share memory": tried(share),
     "leave the group": tried(lambda: os.setpgid(0, 0)),
     "leave the session": tried(os.setsid),
     "another user": tried(lambda: os.setuid(12345)),
@@ -74,7 +80,7 @@ def test_what_is_not_given_cannot_be_had(tmp_path: Path, processes: bool) -> Non
     allowed = {"read given", "write out", "rename in out", "own environment", "null", "random", "thread"}
     found = json.loads(done.stdout)
     done_ones = {name for name, outcome in found.items() if outcome == "done"}
-    assert done_ones == (allowed | {"fork"} if processes else allowed)
+    assert done_ones == (allowed | {"fork", "share memory"} if processes else allowed)
     assert found["memory"] == "MemoryError"
     assert (other / "secret").read_text() == "secret"
     assert os.listdir(other) == ["secret"]
