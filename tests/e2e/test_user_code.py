@@ -155,7 +155,7 @@ HUNGRY = {
         "wrote",
     ),
     "processes": (
-        "import subprocess, time\nx = [subprocess.Popen(['sleep', '60']) for _ in range(12)]\ntime.sleep(60)",
+        "import subprocess, time\nx = [subprocess.Popen(['sleep', '4321']) for _ in range(12)]\ntime.sleep(60)",
         8,
         "processes",
     ),
@@ -170,6 +170,7 @@ def test_limits_hold(stack: Stack, tmp_path: Path, limit: str) -> None:
     error = job.error or {}
     assert error["field"] == f"limits.{limit}", error
     assert says in error["message"]
+    assert not running("4321")
 
 
 @pytest.mark.parametrize("end", ["cancel", "kill"])
