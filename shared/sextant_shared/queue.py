@@ -7,8 +7,10 @@ messages do no harm: ADR 0003.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
+from kombu.connection import Connection
 from kombu.entity import Queue
 
 from sextant_shared.contracts.specs import CELERY_KINDS
@@ -16,9 +18,21 @@ from sextant_shared.contracts.specs import CELERY_KINDS
 TASK = "sextant.run"
 
 
+class Persistent(Connection):  # type: ignore[misc] # it has no types
+    """A connection that tries a broker which is away again within a second: it is back as soon. Celery's steps of 2, 4
+    and 6 s leave its workers deaf meanwhile.
+    """
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+        """As kombu's, in short steps."""
+        steps = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
+        return super().ensure_connection(*args, **{**steps, **options})
+
+
 def build_queue(redis_url: str) -> Celery:
     """The application with the settings that its known failures call for."""
     app = Celery("sextant", broker=redis_url, set_as_current=False)
+    app.amqp.Connection = Persistent
     app.conf.update(
         task_queues=[Queue(kind, routing_key=kind) for kind in CELERY_KINDS],
         task_create_missing_queues=False,

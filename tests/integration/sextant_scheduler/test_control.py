@@ -264,6 +264,20 @@ def test_a_message_that_nobody_has_taken_is_seen_to_wait(settings: SchedulerSett
     redis.close()
 
 
+def test_a_broker_that_is_away_is_tried_again_in_short_steps() -> None:
+    waits: list[float] = []
+
+    def told(error: Exception, wait: float) -> None:
+        waits.append(wait)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    app = build_queue(f"redis://127.0.0.1:{free_port(0)}/0")
+    with app.connection_for_read() as connection, pytest.raises(KeyboardInterrupt):
+        connection.ensure_connection(told, 10)
+    assert waits == pytest.approx([0.2, 0.4, 0.6])
+
+
 def test_a_stream_that_was_lost_is_filled_again_from_the_outbox(
     database: Engine, settings: SchedulerSettings, servers: RunningServers
 ) -> None:
