@@ -14,6 +14,9 @@ from tests.simulation.model import Audited, Store
 OWNERS = {"data-prep": "a/data-prep", "exporter": "a/exporter", "data-prep@b": "b/data-prep", "trainer": "a/trainer"}
 """The names under which workers claim."""
 LOST = "worker-lost"
+TO_ALL = {("kill", "postgres"), ("crash-database", ""), ("fill-disk", "")}
+TO_ALL |= {(kind, "postgres") for kind in ("latency", "slices", "reset", "partition")}
+"""Faults that can cost the attempt of any worker: it cannot reach the store, or not write what it made."""
 FROM_QUEUE = {("flush", ""), ("kill", "valkey")}
 
 
@@ -65,7 +68,8 @@ def _next(log: list[Audited], number: int) -> Audited | None:
 
 
 def _cause(strikes: Sequence[Struck], owner: str, claimed: float, lost: float) -> Struck | None:
-    """The first fault since the claim that concerns the worker, or else the first that concerns all of them."""
+    """The first fault since the claim that struck the worker, else that can have cost it the attempt, else any."""
     within = [strike for strike in strikes if claimed - strike.fault.lasts_s <= strike.at <= lost]
     own = [strike for strike in within if OWNERS.get(strike.fault.target) == owner]
-    return next(iter(own or within), None)
+    common = [strike for strike in within if (strike.fault.kind, strike.fault.target) in TO_ALL]
+    return next(iter(own or common or within), None)
