@@ -193,13 +193,16 @@ def test_the_api_gives_the_log_and_the_checkpoints_by_which_it_holds(api: Api, n
     ("body", "says"),
     [
         ({"before": "2999-01-01T00:00:00Z"}, "30 days"),
-        ({"before": "2020-01-01T00:00:00"}, "timezone"),
+        ({"before": "2020-01-01T00:00:00"}, "with its offset"),
         ({"before": "soon"}, "before"),
+        ({"before": "0"}, "RFC 3339"),
+        ({"before": 1577836800}, "RFC 3339"),
+        ({"before": "2020-13-01T00:00:00Z"}, "before"),
         ({}, "before"),
         ({"before": "2020-01-01T00:00:00Z", "tenant": "other"}, "tenant"),
     ],
 )
-def test_an_expiry_that_may_not_be_is_refused(api: Api, body: dict[str, str], says: str) -> None:
+def test_an_expiry_that_may_not_be_is_refused(api: Api, body: dict[str, object], says: str) -> None:
     answer = api.http.post("/v1/audit/expirations", json=body)
     assert (answer.status_code, says in answer.text) == (422, True), answer.text
 

@@ -10,14 +10,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, Field
 
 from sextant_scheduler.api.context import Administers, Context, Guarded, Here, ReadsAudit
 from sextant_scheduler.api.idempotency import once
 from sextant_scheduler.api.jobs import Limit
 from sextant_scheduler.store import log, reads, sealing
 from sextant_shared.contracts.auditing import KEPT_AT_LEAST
-from sextant_shared.contracts.base import Accepted
+from sextant_shared.contracts.base import Accepted, Moment
 from sextant_shared.contracts.views import AuditView, CheckpointsView, ExpiredView, Page
 from sextant_shared.errors import InvalidInput
 
@@ -36,7 +35,7 @@ AuditCursor = Annotated[
 class Expiry(Accepted):
     """Which rows are no longer wanted."""
 
-    before: AwareDatetime = Field(strict=False)  # JSON has no moments but as text
+    before: Moment
 
 
 @router.get("")
