@@ -52,6 +52,7 @@ class Architecture:
 MODALITIES = ("image", "text", "series", "table")
 MODALITY = {
     "image-classification": "image",
+    "defect-detection": "image",
     "image-segmentation": "image",
     "text-classification": "text",
     "language-modelling": "text",

@@ -118,6 +118,14 @@ IMAGES = (
     _patches("deit-small", "Vision transformer with a class and a distillation token", patch=16),
     _patches("dinov2-small", "Vision transformer with scaled layers, as DINOv2 trains it"),
     Architecture(
+        "detector",
+        "Boxes without anchors, on a residual, MobileNet or EfficientNet backbone",
+        ("defect-detection",),
+        settings.DetectorConfig,
+        "sextant_zoo.detector",
+        {"learning_rate": LOW_RATE, "model.channels": {"type": "int", "low": 32, "high": 128, "log": True}},
+    ),
+    Architecture(
         "unet",
         "U-Net with skips, for segmentation",
         ("image-segmentation",),

@@ -135,6 +135,34 @@ class MobileConfig(Config):
     stem: Literal["auto", "large", "small"] = "auto"
 
 
+Backbone = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "mobilenet-v2",
+    "mobilenet-v3-small",
+    "mobilenet-v3-large",
+    "efficientnet-b0",
+    "efficientnet-b3",
+]
+
+
+class DetectorConfig(Config):
+    """Settings of `detector`."""
+
+    backbone: Backbone = "mobilenet-v3-small"
+    width: float = Field(1.0, ge=0.05, le=4.0, description="what the backbone's channels are multiplied by")
+    fold: Literal[1, 2, 4] = Field(1, description="side of the squares of pixels that become channels first")
+    stride: Literal[4, 8, 16, 32] = Field(8, description="pixels from one cell of the result to the next")
+    coarsest: Literal[4, 8, 16, 32, 64] = Field(
+        32, description="the largest stride of a map; what is beyond is cut off"
+    )
+    channels: int = Field(64, ge=8, le=1024, description="of the maps that are joined")
+    depth: int = Field(2, ge=1, le=8, description="convolutions after the joining")
+
+
 class StagesConfig(Config):
     """Settings of networks of stages, each half as large as the one before: ConvNeXt, RegNet, Swin."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from sextant_data_prep import cutting, dividing, images, packages, report, rows, series, sources, writing
+from sextant_data_prep.boxes import preparing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
@@ -64,6 +65,8 @@ def prepare(bench: Workbench) -> Result:
         described = _of_samples(bench, spec, packages.read(spec.source, spec.task))
     elif spec.task == "image-classification":
         described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean))
+    elif spec.task == "defect-detection":
+        described = _of_boxes(bench, spec, _uploaded(bench, spec))
     elif spec.task in SERIES_TASKS:
         described = _of_series(bench, spec, _uploaded(bench, spec))
     else:
@@ -118,6 +121,19 @@ def _of_rows(bench: Workbench, spec: PrepareSpec, cleaned: Cleaned) -> dict[str,
     made = rows.describe(spec, cleaned, bench.out, _about(spec), bench.progress)
     (bench.out / report.NAME).write_text(report.render(made.described, made.quality), encoding="utf-8")
     return made.described
+
+
+def _of_boxes(bench: Workbench, spec: PrepareSpec, path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise InvalidInput(
+            "images with boxes come as a folder", field="source", accepted="a folder, or an archive of it"
+        )
+    with _scratch(bench) as scratch:
+        scratch.mkdir()
+        stacked = scratch / "stack.npy"
+        described, quality = preparing.prepare(spec, path, bench.out, stacked, _about(spec), bench.progress)
+    (bench.out / report.NAME).write_text(report.render(described, quality), encoding="utf-8")
+    return described
 
 
 def _of_series(bench: Workbench, spec: PrepareSpec, path: Path) -> dict[str, Any]:

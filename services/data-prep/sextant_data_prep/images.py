@@ -47,7 +47,7 @@ def read(root: Path, steps: Sequence[Step] = ()) -> Samples:
         raise InvalidInput("the steps leave no image", field="clean", accepted="wider limits")
     mode = "RGB" if any(image.mode == "RGB" for _, image, _ in images) else "L"
     size = image_steps.size(list(steps)) or _common_size([image for _, image, _ in images])
-    pixels = np.stack([_array(image, mode, size) for _, image, _ in images])
+    pixels = np.stack([array(image, mode, size) for _, image, _ in images])
     ids = np.array([number for number, _, _ in images], np.int64)
     labels = [label for _, _, label in images]
     feature = Feature("image", "uint8", pixels.shape[1:])
@@ -77,7 +77,7 @@ def _decoded(files: list[Path], root: Path, quarantine: Quarantine) -> Iterator[
             continue
         try:
             with decoding(Image.DecompressionBombError):
-                image = _decode(path)
+                image = decode(path)
         except Damaged:
             quarantine.add(number, "cannot be decoded")
         else:
@@ -92,7 +92,8 @@ def _no_class(path: Path, root: Path) -> str | None:
     return f"its class name {why}" if why else None
 
 
-def _decode(path: Path) -> Image.Image:
+def decode(path: Path) -> Image.Image:
+    """An image upright, grey (L) or in colours (RGB). Raises whatever Pillow does, ValueError for too many pixels."""
     with Image.open(path) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError("too many pixels")
@@ -109,7 +110,8 @@ def _common_size(images: list[Image.Image]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _array(image: Image.Image, mode: str, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def array(image: Image.Image, mode: str, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Pixels (channels, height, width) of an image brought to a mode and a size (width, height)."""
     image = image.convert(mode)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)

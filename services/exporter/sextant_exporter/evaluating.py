@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sextant_exporter import anomalies, forecasts
+from sextant_exporter import anomalies, detections, forecasts
 from sextant_exporter.domain.metrics import Report, score, unmet
 from sextant_exporter.report import render
 from sextant_shared.contracts.specs import EvaluateSpec
@@ -21,6 +21,7 @@ from sextant_shared.execution.workbench import Result, Workbench
 
 BATCH = 32
 LATENCY_REQUESTS = 300
+NUMPY = {"FP32": np.float32, "INT64": np.int64}
 Scored = tuple[dict[str, float], dict[str, float], int]
 """Figures, latency in milliseconds, rows."""
 
@@ -97,7 +98,26 @@ def _anomalies(bench: Workbench, client: httpx.Client, endpoint: str, directory:
     return found.figures(), latency, len(windows)
 
 
-BY_TASK = {"forecasting": _forecasts, "anomaly-detection": _anomalies}
+def _detections(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+    about = json.loads((directory / "dataset.json").read_text())
+    spec = EvaluateSpec.model_validate(bench.order.spec, strict=False)
+    found = detections.measure(
+        directory,
+        about,
+        split,
+        spec.iou,
+        lambda values: infer_all(client, endpoint, values),
+        lambda share: bench.progress(0.8 * share, "predicting"),
+    )
+    if not all(np.isfinite(scores).all() for scores in found.scores):
+        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity")
+    values, _, _ = next(detections.pictures(directory, about, split))
+    latency = _latency(client, endpoint, values)
+    detections.write(bench.out, found, {"endpoint": endpoint, "split": split}, latency)
+    return found.figures(), latency, found.images
+
+
+BY_TASK = {"forecasting": _forecasts, "anomaly-detection": _anomalies, "defect-detection": _detections}
 
 
 def read_split(directory: Path, split: str) -> tuple[NDArray[Any], NDArray[np.int64], list[str]]:
@@ -141,8 +161,13 @@ def _latency(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> dict[
     return {"p50": float(np.percentile(taken, 50)), "p99": float(np.percentile(taken, 99))}
 
 
-def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[np.float32]:
-    """One call of the Open Inference Protocol, tensors in binary both ways.
+def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[Any]:
+    """The only output, or the first one; as `infer_all`."""
+    return infer_all(client, endpoint, values)[0]
+
+
+def infer_all(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> list[NDArray[Any]]:
+    """All outputs of one call of the Open Inference Protocol, tensors in binary both ways.
 
     Raises Unavailable where the service cannot be reached or is overloaded, WorkFailed where it refuses the input.
     """
@@ -164,8 +189,13 @@ def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[
     if answer.status_code != 200:
         raise WorkFailed(f"the endpoint {endpoint!r} refused the input ({answer.status_code}): {answer.text[:500]}")
     length = int(answer.headers["inference-header-content-length"])
-    output = json.loads(answer.content[:length])["outputs"][0]
-    return np.frombuffer(answer.content[length:], np.float32).reshape(output["shape"])
+    found, at = [], length
+    for output in json.loads(answer.content[:length])["outputs"]:
+        size = output["parameters"]["binary_data_size"]
+        values_of = np.frombuffer(answer.content[at : at + size], NUMPY[output["datatype"]])
+        found.append(values_of.reshape(output["shape"]))
+        at += size
+    return found
 
 
 def _binary(values: NDArray[Any]) -> tuple[str, bytes]:

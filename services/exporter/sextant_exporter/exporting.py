@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from sextant_exporter.serving import built_for, output_name, output_scale, output_shape, sample, served_classes, wrap
+from sextant_exporter import detections
+from sextant_exporter.serving import built_for, output_scale, outputs, sample, served_classes, wrap
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import ExportSpec
 from sextant_shared.errors import WorkFailed
@@ -123,7 +125,7 @@ def write_onnx(served: nn.Module, about: dict[str, Any], target: Path) -> None:
             served,
             (values,),
             input_names=["input"],
-            output_names=[output_name(about)],
+            output_names=[output["name"] for output in outputs(about)],
             opset_version=OPSET,
             dynamo=True,
             dynamic_shapes={"values": {0: batch}},
@@ -143,22 +145,31 @@ def check_parity(served: nn.Module, about: dict[str, Any], onnx_file: Path) -> P
     worst, disagreements = 0.0, 0
     for rows in BATCHES:
         values = sample(about, rows, rng)
-        with torch.no_grad():
-            expected = served(torch.from_numpy(values)).numpy()
-        got = session.run([output_name(about)], {"input": values})[0]
-        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+        got = session.run([output["name"] for output in outputs(about)], {"input": values})
+        if not all(np.isfinite(part).all() for part in got):
             raise WorkFailed("the model answers NaN or infinity: its weights are broken, or too large for float32")
-        worst = max(worst, float((np.abs(got - expected) / output_scale(about)).max()))
-        if about["classes"]:
-            disagreements += int((got.argmax(1) != expected.argmax(1)).sum())
+        difference, otherwise = _differences(served, about, values, got)
+        worst, disagreements = max(worst, difference), disagreements + otherwise
     return Parity(worst, disagreements, sum(BATCHES))
+
+
+def _differences(served: nn.Module, about: dict[str, Any], values: Any, got: Sequence[Any]) -> tuple[float, int]:
+    """The largest difference, and the rows that are called otherwise."""
+    if about["task"] == detections.TASK:
+        return detections.differences(served, torch.from_numpy(values), got)
+    with torch.no_grad():
+        expected = served(torch.from_numpy(values)).numpy()
+    if not np.isfinite(expected).all():
+        raise WorkFailed("the model answers NaN or infinity: its weights are broken, or too large for float32")
+    difference = float((np.abs(got[0] - expected) / output_scale(about)).max())
+    return difference, int((got[0].argmax(1) != expected.argmax(1)).sum()) if about["classes"] else 0
 
 
 def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": "onnx",
         **_inputs(about),
-        "outputs": [{"name": output_name(about), "datatype": "FP32", "shape": [-1, *output_shape(about)]}],
+        "outputs": outputs(about),
         "task": about["task"],
         "classes": served_classes(about),
         **{key: about[key] for key in ("columns", "window", "threshold", "out_of_scope") if key in about},

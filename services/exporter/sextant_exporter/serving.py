@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sextant_exporter import detections
 from sextant_shared.contracts.specs import SERIES_TASKS
 
 OUT_OF_SCOPE = "out_of_scope"
@@ -142,6 +143,8 @@ def served_classes(about: Description) -> list[str]:
 
 
 def _wrap(model: nn.Module, about: Description) -> nn.Module:
+    if about["task"] == detections.TASK:
+        return detections.ServedDetections(model, about)
     if about["task"] == "text-classification":
         return ServedTokens(model)
     mean, std = about["preprocessing"]["mean"], about["preprocessing"]["std"]
@@ -161,14 +164,12 @@ def built_for(about: Description) -> tuple[tuple[int, ...], int]:
     return tuple(about["input"]["shape"]), outputs
 
 
-def output_name(about: Description) -> str:
-    """`logits`, or what the task gives else."""
-    return str(about["output"]["name"]) if "output" in about else "logits"
-
-
-def output_shape(about: Description) -> list[int]:
-    """Of one sample's output."""
-    return list(about["output"]["shape"]) if "output" in about else [len(served_classes(about))]
+def outputs(about: Description) -> list[dict[str, Any]]:
+    """Names, types and shapes as the protocol describes them: `logits`, or what the task gives else."""
+    if about["task"] == detections.TASK:
+        return detections.outputs(about)
+    given = about.get("output", {"name": "logits", "shape": [len(served_classes(about))]})
+    return [{"name": str(given["name"]), "datatype": "FP32", "shape": [-1, *given["shape"]]}]
 
 
 def output_scale(about: Description) -> NDArray[np.float32]:

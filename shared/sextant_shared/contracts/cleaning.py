@@ -220,4 +220,5 @@ Step = Annotated[
 TEXT_STEPS = ("unicode", "length", "script", "mask", "deduplicate")
 TABLE_STEPS = ("types", "missing", "categories", "bounds", "outliers", "deduplicate", "leakage")
 IMAGE_STEPS = ("resize", "exposure", "deduplicate")
+BOX_STEPS = ("resize", "deduplicate")
 SERIES_STEPS = ("zone", "order", "deduplicate", "resample", "fill", "outliers")

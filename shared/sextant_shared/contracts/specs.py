@@ -8,13 +8,24 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from sextant_planner.configuration import ParallelConfig
+from sextant_shared.contracts.annotations import Annotations
 from sextant_shared.contracts.base import Accepted, Name, Text
-from sextant_shared.contracts.cleaning import IMAGE_STEPS, SERIES_STEPS, TABLE_STEPS, TEXT_STEPS, Deduplicate, Step
+from sextant_shared.contracts.cleaning import (
+    BOX_STEPS,
+    IMAGE_STEPS,
+    SERIES_STEPS,
+    TABLE_STEPS,
+    TEXT_STEPS,
+    Deduplicate,
+    Step,
+)
 from sextant_shared.contracts.limits import Limits
 from sextant_shared.contracts.models import CodeModel, Model, Scalar, ZooModel
 from sextant_shared.contracts.references import DataInput, EndpointInput, ModelInput, StepRef
 
-Task = Literal["image-classification", "text-classification", "tabular", "forecasting", "anomaly-detection"]
+Task = Literal[
+    "image-classification", "defect-detection", "text-classification", "tabular", "forecasting", "anomaly-detection"
+]
 SERIES_TASKS = ("forecasting", "anomaly-detection")
 
 
@@ -101,6 +112,7 @@ class PrepareSpec(JobSpec):
         None, min_length=1, max_length=4096, description="what is forecast; all columns of numbers (series)"
     )
     window: Window | None = Field(None, description="steps that are seen and forecast (series)")
+    boxes: Annotations | None = Field(None, description="where images and their boxes lie (defect-detection)")
     clean: list[Step] = Field(default=[], max_length=64, description="cleaning steps, in order")
     split: Split = Split()
     seed: int = Field(0, ge=0, lt=2**31)
@@ -110,19 +122,35 @@ class PrepareSpec(JobSpec):
 
     @model_validator(mode="after")
     def _has_steps_of_its_own_modality(self) -> Self:
-        by_task = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS, "image-classification": IMAGE_STEPS}
+        by_task = {"tabular": TABLE_STEPS, "text-classification": TEXT_STEPS, "defect-detection": BOX_STEPS}
+        by_task["image-classification"] = IMAGE_STEPS
         known = SERIES_STEPS if self.task in SERIES_TASKS else by_task[self.task]
         for step in self.clean:
             if step.do not in known:
                 accepted = ", ".join(known) or "none"
                 raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
-            if isinstance(step, Deduplicate) and step.near is not None and self.task in ("tabular", *SERIES_TASKS):
-                raise ValueError("clean: `near` is for texts and images; tables and series have exact duplicates alone")
+            exact = ("tabular", "defect-detection", *SERIES_TASKS)
+            if isinstance(step, Deduplicate) and step.near is not None and self.task in exact:
+                raise ValueError(f"clean: `near` is for texts and classes of images; {self.task} has exact duplicates")
         by_column = self.split.column or self.split.group or self.split.time
         if self.source.startswith("package://") and (self.clean or by_column):
             raise ValueError("clean, split.column, split.group and split.time are for uploads")
         if self.task == "image-classification" and by_column:
             raise ValueError("split.column, split.group and split.time are for tables and text")
+        return self
+
+    @model_validator(mode="after")
+    def _has_boxes_where_they_are_learnt(self) -> Self:
+        if (self.boxes is None) == (self.task == "defect-detection"):
+            raise ValueError("boxes, which says where images and boxes lie, is for defect-detection, and needed there")
+        if self.boxes is None:
+            return self
+        if self.target or self.text or self.split.time or self.source.startswith("package://"):
+            raise ValueError("target, text, split.time and packages are not for defect-detection")
+        for name in (self.split.group, self.split.column):
+            if name is not None and name not in self.boxes.fields:
+                accepted = ", ".join(self.boxes.fields)
+                raise ValueError(f"split: {name[:80]!r} is no field of the path of images; accepted: {accepted}")
         return self
 
     @model_validator(mode="after")
@@ -156,6 +184,12 @@ class Augmentation(Accepted):
     scale: float = Field(0.0, ge=0.0, le=0.9, description="share of the size")
     shift: float = Field(0.0, ge=0.0, le=1.0, description="share of the width and of the height")
     flip: bool = Field(False, description="half of the images mirrored, left for right")
+    turn: bool = Field(
+        False, description="mirrored both ways, and turned by right angles where they are square (boxes)"
+    )
+    noise: float = Field(0.0, ge=0.0, le=128.0, description="deviation of normal noise, in grey levels (boxes)")
+    jitter: int = Field(0, ge=0, le=64, description="pixels that an image is moved against its reference (boxes)")
+    blank: float = Field(0.0, ge=0.0, le=1.0, description="share of images that are their reference again (boxes)")
 
 
 class TrainConfig(Accepted):
@@ -182,6 +216,8 @@ class TrainConfig(Accepted):
         None, gt=0.0, lt=1.0, description="decay of a moving average of the weights, which is kept in their place"
     )
     augment: Augmentation | None = Field(None, description="for images")
+    clip_norm: float | None = Field(None, gt=0.0, le=1e6, description="largest norm of the gradients of a step")
+    iou: float = Field(0.5, gt=0.0, lt=1.0, description="intersection over union of a box that is found (boxes)")
     patience: int | None = Field(None, ge=1, le=10_000, description="epochs without a better one that end the run")
     seed: int = Field(0, ge=0, lt=2**31)
     checkpoint_every_steps: int = Field(50, ge=1, le=1_000_000)
@@ -355,6 +391,7 @@ class EvaluateSpec(JobSpec):
     require: dict[Name, Annotated[str, Field(pattern=r"^(>=|<=|>|<)\s*-?[0-9]+(\.[0-9]+)?$")]] = Field(
         default_factory=dict, max_length=16, description='for example {accuracy: ">= 0.97"}'
     )
+    iou: float = Field(0.5, gt=0.0, lt=1.0, description="intersection over union of a box that is found (boxes)")
 
 
 StepSpec = Annotated[

@@ -31,6 +31,7 @@ IMAGES: Tiny = {
     "vit": (_LAYERS, _PIXELS, 5, (5,)),
     "deit-small": (_PATCHES, _PIXELS, 5, (5,)),
     "dinov2-small": (_PATCHES, _PIXELS, 5, (5,)),
+    "detector": ({"backbone": "resnet18", "width": 0.0625, "channels": 8, "depth": 1}, (2, 64, 64), 3, (7, 8, 8)),
     "unet": ({"channels": 8, "depth": 2, "groups": 4}, _PIXELS, 5, (5, 16, 16)),
 }
 TEXTS: Tiny = {

@@ -160,6 +160,7 @@ class Trainer(Watcher):
             loss=lambda outputs, targets: task.loss(full(outputs), targets),
             optimizer=lambda groups: build_optimizer(groups, config),
             steps=self._steps,
+            clip_norm=config.clip_norm,
             rate=lambda step: rate_at(step, config, self._steps),
             seed=config.seed,
         )

@@ -76,7 +76,7 @@ def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = Non
     config = spec.config if isinstance(spec.config, TrainConfig) else TrainConfig()
     if found.get("config"):
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
-    if config.augment is not None and task != "image-classification":
+    if config.augment is not None and task not in ("image-classification", "defect-detection"):
         raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
     if task in SERIES_TASKS:
         _check_has_no_classes(config)

@@ -10,6 +10,7 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.tasks.anomalies import Anomalies
 from sextant_trainer.training.tasks.classification import Classification
+from sextant_trainer.training.tasks.detection import Detection
 from sextant_trainer.training.tasks.forecasting import Forecasting
 from sextant_trainer.training.tasks.tables import Tables
 from sextant_trainer.training.tasks.task import Task
@@ -18,7 +19,14 @@ from sextant_zoo.pretrained import Weights
 
 __all__ = ["Task", "name_of", "open_task"]
 
-TASKS = ("image-classification", "tabular", "forecasting", "anomaly-detection", "text-classification")
+TASKS = (
+    "image-classification",
+    "defect-detection",
+    "tabular",
+    "forecasting",
+    "anomaly-detection",
+    "text-classification",
+)
 
 
 def name_of(directory: Path) -> str:
@@ -43,6 +51,8 @@ def open_task(
     where the settings do not fit the data.
     """
     match name_of(directory):
+        case "defect-detection":
+            return Detection(directory, config)
         case "forecasting":
             return Forecasting(directory)
         case "anomaly-detection":

@@ -145,6 +145,13 @@ class Classification(Classes):
 
     def __init__(self, directory: Path, config: TrainConfig) -> None:
         self.data = load(directory)
+        how = config.augment
+        if how is not None and (how.turn or how.noise or how.jitter or how.blank):
+            raise InvalidInput(
+                "turn, noise, jitter and blank are for pictures with boxes",
+                field="config.augment",
+                accepted="rotate, scale, shift, flip",
+            )
         super().__init__(config, self.data.classes, self.data.splits["train"].labels.parts())
         self.insist_on_validation(np.concatenate([np.asarray(part) for part in self.data.splits["val"].labels.parts()]))
         self.name, self.shape = self.data.task, self.data.shape

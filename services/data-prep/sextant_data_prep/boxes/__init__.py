@@ -1,0 +1,1 @@
+"""Images with boxes: which files are a row, what its boxes are, and whether they can be."""

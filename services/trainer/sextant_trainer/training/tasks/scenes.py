@@ -1,0 +1,96 @@
+"""Random variations of pictures with boxes, by seed, step and place in the batch: turned, mirrored, moved, noised.
+
+Where a picture comes with a reference, which are its first channels, it is moved against that too, and some are the
+reference once more, without a box: so that a detector learns what is no defect.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sextant_shared.contracts.specs import Augmentation
+
+DRAWS = 9
+
+
+def vary_scenes(
+    images: Tensor, targets: Tensor, how: Augmentation, seed: int, places: NDArray[np.int64], batch: int, reference: int
+) -> tuple[Tensor, Tensor]:
+    """`images` (n, channels, height, width) from 0 to 255 and `targets` (n, m, 5), at `places` of a global batch.
+
+    The first `reference` channels are the reference; 0 where there is none. The draws are made for the whole global
+    batch, so that any number of ranks sees the same. A box whose middle is moved out of the picture is lost.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(batch, DRAWS, generator=generator)[torch.from_numpy(places)].tolist()
+    seeds = torch.randint(2**62, (batch,), generator=generator)[torch.from_numpy(places)].tolist()
+    made = [
+        _vary(image, boxes.clone(), how, draw, noise, reference)
+        for image, boxes, draw, noise in zip(images.float(), targets, draws, seeds, strict=True)
+    ]
+    return torch.stack([image for image, _ in made]), torch.stack([boxes for _, boxes in made])
+
+
+def _vary(
+    image: Tensor, boxes: Tensor, how: Augmentation, draw: list[float], seed: int, reference: int
+) -> tuple[Tensor, Tensor]:
+    if reference:
+        first, rest = image[:reference], image[reference:]
+        if draw[0] < how.blank:
+            rest, boxes = first.repeat(rest.shape[0] // reference, 1, 1), _without(boxes)
+        along, down = (round((2 * d - 1) * how.jitter) for d in draw[1:3])
+        image, boxes = torch.cat([first, moved(rest, along, down)]), _carried(boxes, along, down, image)
+    height, width = image.shape[1:]
+    along, down = round((2 * draw[3] - 1) * how.shift * width), round((2 * draw[4] - 1) * how.shift * height)
+    image, boxes = moved(image, along, down), _carried(boxes, along, down, image)
+    if (how.flip or how.turn) and draw[5] < 0.5:
+        image, boxes = image.flip(2), _mirrored(boxes, width)
+    if how.turn:
+        if draw[6] < 0.5:
+            image = image.flip(1)
+            boxes = _mirrored(boxes[:, [1, 0, 3, 2, 4]], height)[:, [1, 0, 3, 2, 4]]
+        if draw[7] < 0.5 and height == width:
+            image, boxes = image.transpose(1, 2), boxes[:, [1, 0, 3, 2, 4]]
+    if how.noise:
+        noise = torch.empty_like(image).normal_(0, draw[8] * how.noise, generator=torch.Generator().manual_seed(seed))
+        image = (image + noise).clamp(0, 255)
+    return image, boxes
+
+
+def moved(image: Tensor, along: int, down: int) -> Tensor:
+    """The image (channels, height, width) by so many pixels to the right and down; its edges are repeated."""
+    height, width = image.shape[1:]
+    rows = (torch.arange(height) - down).clamp(0, height - 1)
+    columns = (torch.arange(width) - along).clamp(0, width - 1)
+    return image[:, rows][:, :, columns] if along or down else image
+
+
+def _carried(boxes: Tensor, along: int, down: int, image: Tensor) -> Tensor:
+    """Boxes after `moved`, cut at the edges."""
+    height, width = image.shape[1:]
+    boxes = boxes.clone()
+    real = boxes[:, 4] >= 0
+    boxes[real, :4] += boxes.new_tensor([along, down, along, down])
+    middle = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    limit = boxes.new_tensor([width, height])
+    gone = real & ((middle < 0) | (middle >= limit)).any(1)
+    boxes[real, :4] = torch.minimum(boxes[real, :4].clamp(min=0), torch.cat([limit, limit]))
+    boxes[gone] = -1.0
+    return boxes
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    """Left for right."""
+    boxes = boxes.clone()
+    real = boxes[:, 4] >= 0
+    boxes[real] = torch.stack(
+        [width - boxes[real, 2], boxes[real, 1], width - boxes[real, 0], boxes[real, 3], boxes[real, 4]], 1
+    )
+    return boxes
+
+
+def _without(boxes: Tensor) -> Tensor:
+    return torch.full_like(boxes, -1.0)
