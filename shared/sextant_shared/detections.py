@@ -69,4 +69,4 @@ def best_f1(right: NDArray[np.floating], wrong: NDArray[np.floating], real: floa
     f1 = 2 * hits / np.maximum(hits + misses + real, 1e-12)
     place = int(f1.argmax())
     found = max(1e-12, float(hits[place] + misses[place]))
-    return Best(place, float(f1[place]), float(hits[place]) / found, float(hits[place]) / max(1e-12, real))
+    return Best(place, float(f1[place]), float(hits[place]) / found, float(hits[place]) / max(1e-12, float(real)))

@@ -34,6 +34,7 @@ BENCHES = {
     "tabular": "tests.bench.tabular",
     "anomaly": "tests.bench.anomaly",
     "images": "tests.bench.images",
+    "pcb": "tests.bench.pcb",
     "load-data": "tests.bench.load_data",
     "fuzz": "tests.bench.fuzz",
 }
