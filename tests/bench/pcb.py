@@ -42,14 +42,14 @@ MODEL: dict[str, Any] = {
     "config": {"backbone": "resnet18", "width": 0.5, "fold": 2, "channels": 48},
 }
 CONFIG: dict[str, Any] = {
-    "epochs": 14,
+    "epochs": 20,
     "batch_size": 8,
     "learning_rate": 4e-3,
     "weight_decay": 1e-4,
     "schedule": "one-cycle",
     "clip_norm": 5.0,
     "iou": 0.33,
-    "augment": {"turn": True, "shift": 0.05, "noise": 20.0, "jitter": 4, "blank": 0.15},
+    "augment": {"turn": True, "shift": 0.05, "noise": 20.0, "jitter": 4, "blank": 0.12},
     "checkpoint_every_steps": 100_000,
 }
 IOU = 0.33

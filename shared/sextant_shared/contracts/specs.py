@@ -192,6 +192,13 @@ class Augmentation(Accepted):
     blank: float = Field(0.0, ge=0.0, le=1.0, description="share of images that are their reference again (boxes)")
 
 
+class Distillation(Accepted):
+    """How a teacher counts beside the data."""
+
+    weight: float = Field(0.5, gt=0.0, le=1.0, description="of what the teacher says; the rest is the data's")
+    temperature: float = Field(2.0, ge=0.1, le=100.0, description="what logits of both are divided by")
+
+
 class TrainConfig(Accepted):
     """Hyper-parameters of a training run; a tune job searches over these and over the model's own settings."""
 
@@ -216,6 +223,7 @@ class TrainConfig(Accepted):
         None, gt=0.0, lt=1.0, description="decay of a moving average of the weights, which is kept in their place"
     )
     augment: Augmentation | None = Field(None, description="for images")
+    distil: Distillation = Field(Distillation(), description="with a teacher")
     clip_norm: float | None = Field(None, gt=0.0, le=1e6, description="largest norm of the gradients of a step")
     iou: float = Field(0.5, gt=0.0, lt=1.0, description="intersection over union of a box that is found (boxes)")
     patience: int | None = Field(None, ge=1, le=10_000, description="epochs without a better one that end the run")
@@ -234,6 +242,7 @@ class TrainSpec(JobSpec):
     kind: Literal["train"] = "train"
     data: DataInput
     model: Model | None = Field(None, description="may come with config from a tune step instead")
+    teacher: ModelInput | None = Field(None, description="a trained model to learn from beside the data")
     code: CodeSource | None = Field(None, description="where model.code is found")
     config: TrainConfig | StepRef = TrainConfig()
     resources: Resources = Resources()

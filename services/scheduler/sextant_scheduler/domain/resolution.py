@@ -9,7 +9,7 @@ from sextant_shared.contracts.references import DatasetRef, ModelRef, StepRef
 from sextant_shared.contracts.specs import JobSpec
 from sextant_shared.errors import InvalidInput
 
-DEFAULT_OUTPUT = {"data": "dataset", "model": "model", "config": "best", "endpoint": "endpoint"}
+DEFAULT_OUTPUT = {"data": "dataset", "model": "model", "teacher": "model", "config": "best", "endpoint": "endpoint"}
 """The output of a step that a field takes when the spec names none."""
 
 Outputs = Mapping[str, Mapping[str, Any]]

@@ -23,6 +23,7 @@ from sextant_trainer.training.own_code import code_of, keep_code, open_code
 from sextant_trainer.training.recipe import Recipe, build_model, fitted, make_recipe
 from sextant_trainer.training.study import look
 from sextant_trainer.training.tasks import Task, name_of, open_task
+from sextant_trainer.training.tasks.lessons import described, lessons_of
 from sextant_zoo.adapting import merged
 
 
@@ -42,7 +43,10 @@ def train(
     recipe = fitted(recipe, task)
     try:
         join(rank, place.world, where)
-        trainer = Trainer(bench, recipe, task, profiles, Part(one_node=place.nodes == 1, first=rank == place.first))
+        lessons = lessons_of(_teacher(bench), task, recipe.config.distil)
+        trainer = Trainer(
+            bench, recipe, task, profiles, lessons, Part(one_node=place.nodes == 1, first=rank == place.first)
+        )
         weights = trainer.run()
     except RuntimeError as error:
         if lost_touch(error):
@@ -52,6 +56,10 @@ def train(
     if weights is None:
         return Paused()
     return _finish(bench, recipe, task, trainer, weights) if leads() else Result()
+
+
+def _teacher(bench: Workbench) -> Path | None:
+    return Path(bench.order.input("teacher").path or "") if "teacher" in bench.order.inputs else None
 
 
 def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weights: dict[str, Tensor]) -> Result:
@@ -112,6 +120,7 @@ def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str,
         "format": "safetensors",
         "architecture": {"zoo": recipe.zoo, "config": recipe.model_config, **code_of(recipe)},
         **_pretrained(recipe),
+        **({"teacher": described(bench.order.input("teacher"))} if "teacher" in bench.order.inputs else {}),
         "task": task.name,
         **task.describe(),
         **_threshold(task, metrics),

@@ -25,6 +25,7 @@ from sextant_trainer.training.planning import choose
 from sextant_trainer.training.precision import full
 from sextant_trainer.training.recipe import Recipe, build_model, build_optimizer, rate_at
 from sextant_trainer.training.tasks import Task
+from sextant_trainer.training.tasks.lessons import Lessons
 
 PLAN_JSON, PLAN_SVG = "plan.json", "plan.svg"
 REPORT_EVERY_S = 0.5
@@ -55,9 +56,12 @@ class Trainer(Watcher):
 
     stoppable = True
 
-    def __init__(self, bench: Workbench, recipe: Recipe, task: Task, profiles: Path, part: Part) -> None:
+    def __init__(
+        self, bench: Workbench, recipe: Recipe, task: Task, profiles: Path, lessons: Lessons | None, part: Part
+    ) -> None:
         """Plans; every rank of the world makes it. Raises InvalidInput where the ranks cannot train together."""
         self._bench, self._recipe, self._task, self._part = bench, recipe, task, part
+        self._teaching = lessons or task
         config = recipe.config
         self._order = GlobalOrder(task.rows("train"), config.batch_size, config.seed)
         self._steps = self._order.steps(config.epochs)
@@ -156,8 +160,8 @@ class Trainer(Watcher):
         recipe, config, task = self._recipe, self._recipe.config, self._task
         return Training(
             model=lambda: build_model(recipe, task),
-            batches=lambda step, rows: task.train_batch(self._order, step, rows),
-            loss=lambda outputs, targets: task.loss(full(outputs), targets),
+            batches=lambda step, rows: self._teaching.train_batch(self._order, step, rows),
+            loss=lambda outputs, targets: self._teaching.loss(full(outputs), targets),
             optimizer=lambda groups: build_optimizer(groups, config),
             steps=self._steps,
             clip_norm=config.clip_norm,

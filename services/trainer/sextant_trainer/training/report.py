@@ -35,7 +35,11 @@ def card(about: Mapping[str, Any], parameters: int, trained: int, plan: str) -> 
         "task": about["task"],
         "architecture": about["architecture"],
         "parameters": {"all": parameters, "trained": trained},
-        **{key: about[key] for key in ("pretrained", "temperature", "threshold", "window", "columns") if key in about},
+        **{
+            key: about[key]
+            for key in ("pretrained", "teacher", "temperature", "threshold", "window", "columns")
+            if key in about
+        },
         "input": about["input"],
         "classes": about["classes"],
         "dataset": about["dataset"],
@@ -84,6 +88,7 @@ def _card(about: Mapping[str, Any]) -> Iterator[str]:
             "parameters": f"{count['all']:,}, of which {count['trained']:,} were trained",
             "dataset": f"{data['name']}@{data['version']}, digest {data['digest'][:16]}",
             **({"pretrained": about["pretrained"]["source"]} if "pretrained" in about else {}),
+            **({"teacher": "{name}@{version}".format(**about["teacher"])} if "teacher" in about else {}),
             "plan": about["plan"],
             **{name: f"{about[name]:.4g}" for name in ("temperature", "threshold") if name in about},
         }

@@ -86,6 +86,11 @@ class Classes(Task):
         smoothing = self.config.label_smoothing
         return functional.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=smoothing)
 
+    def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Kullback and Leibler's divergence of the classes, both softened (Hinton et al., 2015)."""
+        said, wanted = (functional.log_softmax(logits / temperature, 1) for logits in (outputs, teacher))
+        return functional.kl_div(said, wanted, reduction="sum", log_target=True) * temperature**2
+
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy without weights, and rows whose class was found; where asked for, losses by temperature."""
         known = self._known(targets)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_parallel import GlobalOrder
+from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Seen, Study
 
 
@@ -41,6 +42,11 @@ class Task(ABC):
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum over the samples of what is made small."""
+
+    def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The sum over the samples of how far outputs are from a teacher's. Raises InvalidInput where none is."""
+        del outputs, teacher, temperature
+        raise InvalidInput(f"{self.name} is not distilled", field="teacher", accepted="none")
 
     @abstractmethod
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
