@@ -93,10 +93,10 @@ def differences(served: nn.Module, values: Tensor, got: Found) -> tuple[float, i
         by_box = np.abs((boxes[there][:, None] - near[None]) / limit).max(-1, initial=0.0)
         by_score = np.abs(sure[there][:, None] - likely[None])
         apart = max(apart, float(np.maximum(by_box, by_score).min(1).max(initial=0.0)))
-    return apart, _without_counterpart(expected, got) + _without_counterpart(got, expected)
+    return apart, without_counterpart(expected, got) + without_counterpart(got, expected)
 
 
-def _without_counterpart(one: Found, other: Found) -> int:
+def without_counterpart(one: Found, other: Found) -> int:
     """Images in which a box that surely counts is not among the other ones."""
     missing = 0
     for boxes, scores, classes, their_boxes, their_scores, their_classes in zip(*one, *other, strict=True):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sextant_exporter import detections
+from sextant_exporter.quantising import quantise
 from sextant_exporter.serving import built_for, output_scale, outputs, sample, served_classes, wrap
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import ExportSpec
@@ -64,7 +65,11 @@ def export(bench: Workbench) -> Result:
             f"the exported model differs by up to {parity.max_abs_diff:.3g} (accepted: {spec.tolerance:g}) and calls "
             f"{parity.disagreements} of {parity.rows} rows otherwise"
         )
+    if spec.precision == "int8":
+        bench.progress(0.8, "quantising")
+        figures |= quantise(target, Path(source.path or ""), about, spec.agreement)
     described = _describe(about, source.model_dump(exclude={"path", "meta"}), figures)
+    described["precision"] = spec.precision
     (bench.out / "model.json").write_text(json.dumps(described, indent=1, sort_keys=True))
     (bench.out / "parity.json").write_text(json.dumps({**figures, "tolerance": spec.tolerance}, sort_keys=True))
     beside = copy_beside(Path(source.path or ""), about, bench.out)

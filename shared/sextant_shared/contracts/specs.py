@@ -223,6 +223,7 @@ class TrainConfig(Accepted):
         None, gt=0.0, lt=1.0, description="decay of a moving average of the weights, which is kept in their place"
     )
     augment: Augmentation | None = Field(None, description="for images")
+    quantise: Literal["int8"] | None = Field(None, description="train for an export in eight bits")
     distil: Distillation = Field(Distillation(), description="with a teacher")
     clip_norm: float | None = Field(None, gt=0.0, le=1e6, description="largest norm of the gradients of a step")
     iou: float = Field(0.5, gt=0.0, lt=1.0, description="intersection over union of a box that is found (boxes)")
@@ -377,6 +378,8 @@ class ExportSpec(JobSpec):
     model: ModelInput
     format: Literal["onnx"] = "onnx"
     tolerance: float = Field(1e-4, gt=0.0, le=1.0, description="largest accepted difference of outputs")
+    precision: Literal["float32", "int8"] = "float32"
+    agreement: float = Field(0.95, ge=0.0, le=1.0, description="least share of rows that int8 calls as float32 does")
     register_as: Name | None = None
 
 

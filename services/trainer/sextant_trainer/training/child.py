@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ from sextant_trainer.training.study import look
 from sextant_trainer.training.tasks import Task, name_of, open_task
 from sextant_trainer.training.tasks.lessons import described, lessons_of
 from sextant_zoo.adapting import merged
+from sextant_zoo.quantising import round_layers
+
+CALIBRATION, CALIBRATION_ROWS = "calibration.safetensors", 32
+"""Training inputs, normalised, by which an export in eight bits finds the ranges of what layers give."""
 
 
 def train(
@@ -69,6 +74,10 @@ def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weig
         (bench.out / name).write_text(text)
     save_file({name: value.contiguous() for name, value in weights.items()}, str(bench.out / "model.safetensors"))
     (bench.out / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True))
+    if recipe.config.quantise:
+        rows = np.random.default_rng(recipe.config.seed).permutation(task.rows("train"))[:CALIBRATION_ROWS]
+        inputs = task.batch("train", np.sort(rows))[0]
+        save_file({"input": inputs.contiguous()}, str(bench.out / CALIBRATION))
     lines = (json.dumps(row, sort_keys=True) + "\n" for row in trainer.curve)
     (bench.out / "metrics.jsonl").write_text("".join(lines))
     spec = TrainSpec.model_validate(bench.order.spec, strict=False)
@@ -81,6 +90,7 @@ def _finish(bench: Workbench, recipe: Recipe, task: Task, trainer: Trainer, weig
         *(report.PAGE, report.DATA, report.CARD),
         *task.files(),
         *keep_code(recipe, bench.out),
+        *([CALIBRATION] if recipe.config.quantise else []),
         *([PLAN_JSON, PLAN_SVG] if trainer.planned.optimized else []),
     ]
     return Result(
@@ -101,6 +111,8 @@ def _report(
     """Look at the model on the validation split, and write what there is to say of it."""
     model = recipe.make(task)
     model.load_state_dict(weights)
+    if recipe.config.quantise:
+        round_layers(model)
     found = task.study(look(task, model, recipe.config.seed))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = parameters if recipe.adapt == "all" else _trained(build_model(recipe, task))

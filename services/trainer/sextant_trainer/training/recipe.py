@@ -21,8 +21,11 @@ from sextant_zoo.adapting import add_low_rank, freeze
 from sextant_zoo.mapping import check_mapping
 from sextant_zoo.own_code import build_from
 from sextant_zoo.pretrained import Weights, from_package
+from sextant_zoo.quantising import round_layers
 from sextant_zoo.registry import UnknownModelError, build, check, check_task
 
+QUANTISED = ("image-classification", "tabular", "defect-detection")
+"""Tasks whose inputs are numbers that are normalised: an export can be calibrated on some of them."""
 WARM_UP = 0.1
 """Share of the steps over which the one-cycle schedule rises."""
 
@@ -78,6 +81,9 @@ def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = Non
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
     if config.augment is not None and task not in ("image-classification", "defect-detection"):
         raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
+    if config.quantise and task not in QUANTISED:
+        accepted = "null, or data of " + ", ".join(QUANTISED)
+        raise InvalidInput(f"{task} is not trained for eight bits", field="config.quantise", accepted=accepted)
     if task in SERIES_TASKS:
         _check_has_no_classes(config)
     model = spec.model or _found_model(found)
@@ -135,6 +141,8 @@ def build_model(recipe: Recipe, task: Task) -> nn.Module:
         freeze(model)
     elif recipe.adapt == "low-rank":
         add_low_rank(model, recipe.rank)
+    if recipe.config.quantise:
+        round_layers(model)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation (Hinton et al., 2015): a model learns from the data, and from what a trained one makes of it."""
+"""Knowledge distillation (Hinton et al., 2015): a model learns from data and from what a trained one says of them."""
 
 from __future__ import annotations
 
