@@ -59,7 +59,8 @@ def write_boards(root: Path, boards: int, each: int, seed: int = 0) -> None:
 
 def as_coco(root: Path) -> None:
     """`boxes.json` with the same boxes."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for path in sorted(root.glob("*/*_seen.png")):
         images.append(
             {"id": len(images), "file_name": path.relative_to(root).as_posix(), "width": SIDE, "height": SIDE}
