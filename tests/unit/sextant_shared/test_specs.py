@@ -105,6 +105,14 @@ def test_every_kind_survives_the_way_through_json() -> None:
         assert SPEC.validate_json(spec.model_dump_json()) == spec
 
 
+def test_a_teacher_comes_before_its_student() -> None:
+    text = files("sextant").joinpath("examples/boards.yaml").read_text()
+    pipeline = SPEC.validate_json(json.dumps(yaml.safe_load(text)))
+    assert isinstance(pipeline, PipelineSpec)
+    assert pipeline.dependencies()["student"] == {"data", "teacher"}
+    assert list(pipeline.dependencies()) == ["data", "teacher", "student", "export", "serve", "check"]
+
+
 def test_the_order_of_steps_follows_their_inputs() -> None:
     text = files("sextant").joinpath("examples/digits.yaml").read_text()
     pipeline = SPEC.validate_json(json.dumps(yaml.safe_load(text)))

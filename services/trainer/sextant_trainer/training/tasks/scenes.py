@@ -29,7 +29,7 @@ def vary_scenes(
     seeds = torch.randint(2**62, (batch,), generator=generator)[torch.from_numpy(places)].tolist()
     made = [
         _vary(image, boxes.clone(), how, draw, noise, reference)
-        for image, boxes, draw, noise in zip(images.float(), targets, draws, seeds, strict=True)
+        for image, boxes, draw, noise in zip(images, targets, draws, seeds, strict=True)
     ]
     return torch.stack([image for image, _ in made]), torch.stack([boxes for _, boxes in made])
 
@@ -54,9 +54,11 @@ def _vary(
             boxes = _mirrored(boxes[:, [1, 0, 3, 2, 4]], height)[:, [1, 0, 3, 2, 4]]
         if draw[7] < 0.5 and height == width:
             image, boxes = image.transpose(1, 2), boxes[:, [1, 0, 3, 2, 4]]
+    # Bytes until here: they are moved four times as fast.
+    image = image.float()
     if how.noise:
         noise = torch.empty_like(image).normal_(0, draw[8] * how.noise, generator=torch.Generator().manual_seed(seed))
-        image = (image + noise).clamp(0, 255)
+        image = image.add_(noise).clamp_(0, 255)
     return image, boxes
 
 
