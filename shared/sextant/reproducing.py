@@ -52,7 +52,7 @@ def spec_of(job: JobView) -> dict[str, Any]:
     """The spec that does the same again: inputs pinned to the versions that were used, results under other names."""
     spec = dict(job.spec)
     inputs = job.inputs or {}
-    for name, kind in (("data", "dataset"), ("model", "model")):
+    for name, kind in (("data", "dataset"), ("model", "model"), ("teacher", "model")):
         used = inputs.get(name)
         if isinstance(used, dict) and used.get("type") == kind:
             spec[name] = {kind: f"{used['name']}@{used['version']}"}

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from sextant_shared.contracts.base import Accepted, Text
 
 FIELD = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-MOST_FIELDS = 8
+MOST_FIELDS, MOST_A_PART = 8, 3
+"""Of a path, and between two slashes of it: the ways to match a name grow with its length to this power."""
 Column = Literal["left", "top", "right", "bottom", "width", "height", "center_x", "center_y", "class", "ignore"]
 SIDES = (
     {"left", "top", "right", "bottom"},
@@ -23,13 +24,18 @@ class Template:
     """A path with fields, such as `{board}/{number}_test.png`: a field stands for a part without `/`."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError where the braces are not those of fields, or fields stand side by side."""
+        """Raises ValueError for braces that are no fields, fields side by side, and ways out of the source."""
         self.text = text
         plain = FIELD.sub("", text)
         self.fields = list(dict.fromkeys(FIELD.findall(text)))
         if "{" in plain or "}" in plain or "}{" in text or len(self.fields) > MOST_FIELDS:
             accepted = f"names in braces with something between them, {MOST_FIELDS} at most: {{board}}/{{number}}.png"
             raise ValueError(f"{text[:80]!r} is no path with fields; accepted: {accepted}")
+        parts = text.split("/")
+        if any(part in ("", ".", "..") or "\\" in part for part in parts):
+            raise ValueError(f"{text[:80]!r} is no path below the source; accepted: FOLDER/FILE, without . and ..")
+        if any(len(FIELD.findall(part)) > MOST_A_PART for part in parts):
+            raise ValueError(f"{text[:80]!r} has over {MOST_A_PART} fields between two slashes")
         pattern, seen = "", set[str]()
         for at, part in enumerate(FIELD.split(text)):
             if at % 2 == 0:

@@ -224,7 +224,7 @@ class TrainConfig(Accepted):
     )
     augment: Augmentation | None = Field(None, description="for images")
     quantise: Literal["int8"] | None = Field(None, description="train for an export in eight bits")
-    distil: Distillation = Field(Distillation(), description="with a teacher")
+    distil: Distillation | None = Field(None, description="how a teacher counts")
     clip_norm: float | None = Field(None, gt=0.0, le=1e6, description="largest norm of the gradients of a step")
     iou: float = Field(0.5, gt=0.0, lt=1.0, description="intersection over union of a box that is found (boxes)")
     patience: int | None = Field(None, ge=1, le=10_000, description="epochs without a better one that end the run")
@@ -256,6 +256,8 @@ class TrainSpec(JobSpec):
             raise ValueError("model is needed unless config comes from a tune step")
         if isinstance(self.model, CodeModel) != (self.code is not None):
             raise ValueError("code and model.code go together: the upload with the files, and what builds the model")
+        if self.teacher is None and isinstance(self.config, TrainConfig) and self.config.distil is not None:
+            raise ValueError("config.distil needs a teacher: {step: NAME} or {model: NAME}")
         return self
 
     @model_validator(mode="after")

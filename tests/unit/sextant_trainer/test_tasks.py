@@ -110,6 +110,7 @@ def order_of(**spec: Any) -> WorkOrder:
         ({"model": {"zoo": "resnet18"}}, "model.zoo", "dlinear"),
         ({"model": {"zoo": "resnet19"}}, "model.zoo", None),
         ({"model": {"zoo": "dlinear"}, "config": {"label_smoothing": 0.1}}, "config.label_smoothing", "0"),
+        ({"model": {"zoo": "dlinear"}, "config": {"quantise": "int8"}}, "config.quantise", "defect-detection"),
         ({"model": {"zoo": "dlinear"}, "config": {"augment": {"rotate": 3.0}}}, "config.augment", "null"),
     ],
 )

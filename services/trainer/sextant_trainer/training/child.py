@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sextant_parallel.world import Meeting, join, leads, lost_touch
-from sextant_shared.contracts.specs import TrainSpec
+from sextant_shared.contracts.specs import Distillation, TrainSpec
 from sextant_shared.errors import WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_shared.lifecycle.place import Place
@@ -48,7 +48,7 @@ def train(
     recipe = fitted(recipe, task)
     try:
         join(rank, place.world, where)
-        lessons = lessons_of(_teacher(bench), task, recipe.config.distil)
+        lessons = lessons_of(_teacher(bench), task, recipe.config.distil or Distillation())
         trainer = Trainer(
             bench, recipe, task, profiles, lessons, Part(one_node=place.nodes == 1, first=rank == place.first)
         )

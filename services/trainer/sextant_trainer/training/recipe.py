@@ -84,6 +84,9 @@ def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = Non
     if config.quantise and task not in QUANTISED:
         accepted = "null, or data of " + ", ".join(QUANTISED)
         raise InvalidInput(f"{task} is not trained for eight bits", field="config.quantise", accepted=accepted)
+    if config.quantise and (spec.parallel is not None or getattr(spec.model, "adapt", "all") != "all"):
+        accepted = "null, or neither parallel nor model.adapt"
+        raise InvalidInput("only whole models are trained for eight bits", field="config.quantise", accepted=accepted)
     if task in SERIES_TASKS:
         _check_has_no_classes(config)
     model = spec.model or _found_model(found)
