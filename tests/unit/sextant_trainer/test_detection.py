@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
 
-from sextant_shared.contracts.specs import Augmentation
-from sextant_trainer.training.tasks import scoring
+from sextant_parallel import GlobalOrder
+from sextant_shared.contracts.specs import Augmentation, TrainConfig
+from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.study import Seen
+from sextant_trainer.training.tasks import Task, open_task, scoring
 from sextant_trainer.training.tasks.boxes import detection_loss, encode, imitation_loss
 from sextant_trainer.training.tasks.scenes import moved, vary_scenes
 from sextant_zoo.detecting import NOTHING, decode
 
+MakeTask = Callable[..., Task]
 SIZE, CELLS = (64, 96), (8, 12)
 TARGETS = torch.tensor([[[8.0, 8, 24, 20, 0], [60, 30, 90, 60, 2], [-1, -1, -1, -1, -1]], [[-1.0] * 5] * 3])
 
@@ -157,3 +167,102 @@ def test_what_is_moved_repeats_its_edge() -> None:
     image = torch.arange(9.0).reshape(1, 3, 3)
     assert moved(image, 1, 0)[0].tolist() == [[0, 0, 1], [3, 3, 4], [6, 6, 7]]
     assert moved(image, 0, -2)[0].tolist() == [[6, 7, 8], [6, 7, 8], [6, 7, 8]]
+
+
+def test_pictures_that_fill_up_a_batch_count_for_nothing(make_task: MakeTask) -> None:
+    task = make_task()
+    torch.manual_seed(0)
+    outputs = torch.randn(6, 6, 8, 8)
+    _, whole = task.batch("val", np.arange(4))
+    _, padded = task.padded("val", np.arange(6))
+    torch.testing.assert_close(task.sums(outputs, padded), task.sums(outputs[:4], whole))
+    _, void = task.padded("val", np.arange(4, 6))
+    nothing = task.sums(outputs[:2], void)
+    assert nothing.shape == task.sums(outputs, padded).shape
+    assert not nothing.any()
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"label_smoothing": 0.1}, "config.label_smoothing"),
+        ({"class_weights": "balanced"}, "config.class_weights"),
+        ({"calibrate": True}, "config.calibrate"),
+        ({"augment": {"rotate": 5.0}}, "config.augment"),
+    ],
+)
+def test_settings_that_are_not_for_boxes_are_refused(make_task: MakeTask, config: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        make_task(**config)
+    assert caught.value.field == field
+
+
+def test_without_a_reference_nothing_is_moved_against_it(make_task: MakeTask) -> None:
+    make_task(augment={"jitter": 2})
+    with pytest.raises(InvalidInput, match="no reference"):
+        make_task(parts=[2], augment={"jitter": 2})
+
+
+def test_pictures_come_with_their_boxes_whatever_the_ranks(make_task: MakeTask) -> None:
+    task = make_task(augment={"turn": True, "noise": 5.0})
+    inputs, targets = task.batch("val", np.array([3, 1]))
+    assert inputs.shape == (2, 2, 64, 64)
+    # Row r has r boxes of the class r % 2, the first of them at (r, r).
+    assert (targets[:, :, 4] >= 0).sum(1).tolist() == [3, 1]
+    assert targets[0, 0].tolist() == [3, 3, 11, 11, 1]
+    order = GlobalOrder(task.rows("train"), 4, 0)
+    whole = task.train_batch(order, 2, slice(0, 4))
+    parts = [task.train_batch(order, 2, slice(begin, begin + 2)) for begin in (0, 2)]
+    for index in (0, 1):
+        torch.testing.assert_close(whole[index], torch.cat([part[index] for part in parts]), rtol=0, atol=0)
+
+
+def test_the_report_has_the_worst_picture_with_its_boxes(make_task: MakeTask) -> None:
+    task = make_task()
+    _, targets = task.batch("val", np.arange(4))
+    outputs = maps_for(targets)
+    outputs[2, :2] = -9.0
+    found = task.study(Seen(np.arange(4), outputs, targets))
+    assert found.classes == ["gap", "spot", "(nothing)"]
+    # Of 0 + 1 + 2 + 3 boxes those of row 2 were missed.
+    assert found.confusion == [[0, 0, 2], [0, 4, 0], [0, 0, 0]]
+    assert (found.worst[0].row, found.worst[0].loss) == (2, 2.0)
+    assert found.worst[0].image.startswith("data:image/png;base64,")
+
+
+def maps_for(targets: Tensor) -> Tensor:
+    wanted = encode(targets, 2, (8, 8), (64, 64))
+    middle = (torch.arange(8) + 0.5) * 8
+    left, top, right, bottom = wanted.boxes.unbind(1)
+    sides = [middle - left, middle.view(-1, 1) - top, right - middle, bottom - middle.view(-1, 1)]
+    return torch.cat([(wanted.heat - 0.5) * 12, torch.stack(sides, 1) / 8], 1)
+
+
+@pytest.fixture
+def make_task(tmp_path: Path) -> MakeTask:
+    """A version of four rows a split, opened with a config."""
+
+    def make(parts: Sequence[int] = (1, 1), **config: Any) -> Task:
+        shape, rows = [2, 64, 64], range(4)
+        pixels = pa.array(np.random.default_rng(0).integers(0, 256, 4 * 2 * 64 * 64, np.uint8))
+        boxes = [[[row + 16 * n, row, row + 16 * n + 8, row + 8] for n in range(row)] for row in rows]
+        columns = {
+            "image": pa.FixedSizeListArray.from_arrays(pixels, 2 * 64 * 64),
+            "boxes": pa.array(boxes, pa.list_(pa.list_(pa.float32(), 4))),
+            "classes": pa.array([[row % 2] * row for row in rows], pa.list_(pa.int32())),
+            "id": pa.array(rows, pa.int64()),
+        }
+        table = pa.table(columns)
+        with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        about = {
+            "task": "defect-detection",
+            "features": [{"name": "image", "dtype": "uint8", "shape": shape, "images": list(parts)}],
+            "target": {"name": "boxes", "classes": ["gap", "spot"]},
+            "statistics": {"image": {"mean": [127.0, 127.0], "std": [70.0, 0.0]}},
+            "splits": {split: {"files": ["a.arrow"], "rows": 4} for split in ("train", "val", "test")},
+        }
+        (tmp_path / "dataset.json").write_text(json.dumps(about))
+        return open_task(tmp_path, TrainConfig.model_validate(config), {})
+
+    return make

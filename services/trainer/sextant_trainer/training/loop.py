@@ -31,6 +31,8 @@ PLAN_JSON, PLAN_SVG = "plan.json", "plan.svg"
 REPORT_EVERY_S = 0.5
 VALIDATION_ROWS = 512
 """Rows of a data-parallel rank that are validated at a time, about."""
+VALIDATION_VALUES = 1 << 24
+"""And at most so many numbers of theirs, 64 MB: large pictures are fewer."""
 
 
 @dataclass(slots=True)
@@ -184,7 +186,8 @@ class Trainer(Watcher):
         runtime, plan, task = run.runtime, run.runtime.plan, self._task
         count = task.rows("val")
         # Multiples of the global batch: every plan can share them out.
-        size = plan.global_batch * max(1, VALIDATION_ROWS * plan.dp // plan.global_batch)
+        rows = min(VALIDATION_ROWS, max(1, VALIDATION_VALUES // math.prod(task.shape)))
+        size = plan.global_batch * max(1, rows * plan.dp // plan.global_batch)
         total: Tensor | None = None
         for start in range(0, count, size):
             places = np.arange(start, start + size)[runtime.rows_of(size)]

@@ -107,6 +107,10 @@ class Detection(Task):
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss, and counts of boxes by bins of their score."""
         kept = targets[:, 0, 4] != self.void
+        if not kept.any():
+            # A rank may have nothing but what fills up the batch.
+            width = scoring.width(self.outputs)
+            return torch.zeros(1 + width, dtype=torch.float64, device=outputs.device)
         outputs, targets = outputs[kept], targets[kept]
         counted = scoring.counts(outputs, targets, self.size, self.config.iou).to(outputs.device)
         return torch.cat([self.loss(outputs, targets).double().reshape(1), counted])

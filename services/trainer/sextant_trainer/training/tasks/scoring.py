@@ -14,6 +14,11 @@ BINS, LOWEST, HIGHEST = 512, -8.0, 8.0
 """A bin is a 32nd of a logit wide; what is under the lowest is no detection."""
 
 
+def width(classes: int) -> int:
+    """How many numbers `counts` gives."""
+    return 2 * classes * BINS + classes + BINS + 1
+
+
 def counts(outputs: Tensor, targets: Tensor, size: tuple[int, int], iou: float) -> Tensor:
     """Of pictures together: right and wrong boxes by class and bin, real boxes by class, and of the pictures that have
     none how many there are, by the bin of their surest box, with one for those without any."""
