@@ -42,7 +42,7 @@ MODEL: dict[str, Any] = {
     "config": {"backbone": "resnet18", "width": 0.375, "fold": 2, "channels": 48},
 }
 CONFIG: dict[str, Any] = {
-    "epochs": 12,
+    "epochs": 10,
     "batch_size": 8,
     "learning_rate": 4e-3,
     "weight_decay": 1e-4,
