@@ -113,6 +113,7 @@ def test_a_decoder_sees_nothing_of_what_comes_later() -> None:
         ("bert", {"hidden": 10, "heads": 4}, "model.config"),
         ("roberta", {"padding": 50265}, "model.config"),
         ("mobilenet-v2", {"width": 0.0}, "model.config.width"),
+        ("detector", {"backbone": "vit"}, "model.config.backbone"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(name: str, config: dict[str, Any], field: str) -> None:
@@ -127,6 +128,7 @@ def test_settings_that_do_not_go_together_are_refused(name: str, config: dict[st
         ("decoder", (17, 3)),
         ("vit", (3, 15, 15)),
         ("unet", (3, 10, 10)),
+        ("detector", (2, 60, 64)),
         ("time-series", (7, 1)),
         ("resnet50", (5,)),
         ("mobilenet-v2", (5,)),
