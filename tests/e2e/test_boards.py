@@ -58,7 +58,7 @@ def test_defects_are_found_on_boards_that_were_never_seen(stack: Stack, tmp_path
     figures = outputs["check"]["metrics"]
     # Every fourth picture has no defect: what is found there is false.
     assert figures["false_detection_rate"] <= 0.25
-    stack.client.pull(f"model@{outputs['model']['model']['version']}", tmp_path / "model")
+    stack.client.pull(f"boards.model@{outputs['model']['model']['version']}", tmp_path / "model")
     told = json.loads((tmp_path / "model" / "report.json").read_text())["validation"]
     assert told["classes"] == ["gap", "spot", "(nothing)"]
     assert sum(map(sum, told["confusion"])) > 0
