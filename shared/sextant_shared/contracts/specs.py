@@ -131,7 +131,7 @@ class PrepareSpec(JobSpec):
                 raise ValueError(f"clean: {step.do!r} is no step for the task {self.task}; accepted: {accepted}")
             exact = ("tabular", "defect-detection", *SERIES_TASKS)
             if isinstance(step, Deduplicate) and step.near is not None and self.task in exact:
-                raise ValueError(f"clean: `near` is for texts and classes of images; {self.task} has exact duplicates")
+                raise ValueError(f"clean: `near` is for texts and images with classes; {self.task} has exact ones")
         by_column = self.split.column or self.split.group or self.split.time
         if self.source.startswith("package://") and (self.clean or by_column):
             raise ValueError("clean, split.column, split.group and split.time are for uploads")
