@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sextant_exporter.domain.metrics import score
-from sextant_exporter.serving import Rejecting, output_shape, served_classes
+from sextant_exporter.serving import Rejecting, outputs, served_classes
 
 ABOUT = {"classes": ["a", "z"], "out_of_scope": {"class": "none", "place": 1, "threshold": 0.8}}
 
@@ -26,7 +26,7 @@ def test_a_row_is_rejected_where_no_probability_is_enough() -> None:
     assert served.argmax(1).tolist() == [0, 1, 1, 2]
     assert torch.equal(served[:, [0, 2]], probabilities.log() + 3.0)
     assert served_classes(ABOUT) == ["a", "out_of_scope", "z"]
-    assert output_shape(ABOUT) == [3]
+    assert outputs(ABOUT)[0]["shape"][1:] == [3]
 
 
 def test_rejections_have_figures_of_their_own() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from sextant_data_prep.boxes.finding import Row
-from sextant_data_prep.damage import Damaged, decoding
 from sextant_data_prep.domain.marks import Mark
 from sextant_shared.contracts.annotations import Annotations
+from sextant_shared.damage import Damaged, decoding
 from sextant_shared.errors import InvalidInput
 
 MOST_BYTES = 16 << 20

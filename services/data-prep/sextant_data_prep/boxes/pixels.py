@@ -12,7 +12,7 @@ from PIL import Image
 
 from sextant_data_prep import images
 from sextant_data_prep.boxes.finding import Row
-from sextant_data_prep.damage import Damaged, decoding
+from sextant_shared.damage import Damaged, decoding
 
 Pixels = NDArray[np.uint8]
 UNREADABLE = "cannot be decoded"

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sextant_data_prep.boxes import finding, parsing, writing
 from sextant_data_prep.boxes.finding import Row
 from sextant_data_prep.boxes.pixels import Stack
-from sextant_data_prep.damage import Damaged
 from sextant_data_prep.domain import image_steps, splitting
 from sextant_data_prep.domain.marks import checked, renamed
 from sextant_data_prep.domain.quality import Column, Quality, histogram
 from sextant_data_prep.ledger import Ledger
 from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec
+from sextant_shared.damage import Damaged
 from sextant_shared.errors import InvalidInput
 
 Say = Callable[[float, str], None]

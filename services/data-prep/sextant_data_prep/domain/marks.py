@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sextant_data_prep.damage import Damaged
+from sextant_shared.damage import Damaged
 
 BEYOND = 1.0
 """Pixels by which a box may reach over the edge, where it is cut: annotators count from 0 or 1."""
