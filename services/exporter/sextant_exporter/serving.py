@@ -166,7 +166,7 @@ def built_for(about: Description) -> tuple[tuple[int, ...], int]:
 
 def outputs(about: Description) -> list[dict[str, Any]]:
     """Names, types and shapes as the protocol describes them: `logits`, or what the task gives else."""
-    if about["task"] == detections.TASK:
+    if about.get("task") == detections.TASK:
         return detections.outputs(about)
     given = about.get("output", {"name": "logits", "shape": [len(served_classes(about))]})
     return [{"name": str(given["name"]), "datatype": "FP32", "shape": [-1, *given["shape"]]}]
