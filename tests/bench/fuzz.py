@@ -11,7 +11,7 @@ from typing import Any
 from tests.bench import platforms
 from tests.bench.report import Report
 
-EXAMPLES = {True: 10, False: 120}
+EXAMPLES = {True: 10, False: 200}
 """Requests for each operation and way to make them, at the most."""
 OWN_KEY = ("DELETE /v1/keys/{key_id}", "POST /v1/keys/{key_id}/rotate")
 """Not tried: they would find the key that all requests carry, and end it. Their tests are in the repository."""
