@@ -66,5 +66,5 @@ def test_another_outcome_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_left_nothing_to_compare_is_refused(stack: Stack) -> None:
     job = stack.client.wait(stack.client.submit({"kind": "probe"}))
-    with pytest.raises(BadInput, match="accepted are jobs of the kinds prepare, train, export"):
+    with pytest.raises(BadInput, match="accepted are jobs of the kinds prepare, train, script, export"):
         stack.client.reproduce(job)

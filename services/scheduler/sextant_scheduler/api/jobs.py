@@ -59,7 +59,13 @@ class BatchBody(Accepted):
     jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH, json_schema_extra={"items": SPEC_SCHEMA})
 
 
-@router.post("", status_code=202, response_model=SubmittedView, openapi_extra=SPEC_BODY)
+@router.post(
+    "",
+    status_code=202,
+    response_model=SubmittedView,
+    responses={200: {"model": SubmittedView, "description": "Submitted before, with the same key"}},
+    openapi_extra=SPEC_BODY,
+)
 async def submit(request: Request, who: WritesJobs) -> Response:
     """Accept a job. With an Idempotency-Key, the same request again gives the same job (200)."""
     here = context(request)  # a dependency less on the path that is taken most
