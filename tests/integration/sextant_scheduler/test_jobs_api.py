@@ -147,8 +147,8 @@ def test_a_batch_is_accepted_in_order_all_or_none_and_once_a_key(api: Api) -> No
 def test_why_says_what_a_queued_job_waits_for(api: Api) -> None:
     job = api.submit({"kind": "probe", "priority": 100})["id"]
     reasons = api.http.get(f"/v1/jobs/{job}/why").json()["reasons"]
-    # Other tests leave jobs of this kind running in the database that all share.
-    assert reasons[0]["rule"] in ("no-worker", "busy")
+    # Other tests leave jobs of this kind running, or waiting after a first attempt, in the database that all share.
+    assert reasons[0]["rule"] in ("no-worker", "busy", "order")
 
 
 def test_the_stream_begins_with_the_state_and_ends_with_the_job(api: Api) -> None:

@@ -107,7 +107,7 @@ def test_what_is_no_series_is_refused_with_what_is_accepted(
         ({"task": "anomaly-detection", "target": "load", "columns": ["load"]}, "target must be none of columns"),
         ({"columns": ["load", "load"]}, "names one twice"),
         ({"clean": [{"do": "missing"}]}, "accepted: zone, order, deduplicate, resample, fill, outliers"),
-        ({"clean": [{"do": "deduplicate", "near": 0.9}]}, "exact duplicates alone"),
+        ({"clean": [{"do": "deduplicate", "near": 0.9}]}, "forecasting has exact ones"),
         ({"clean": [{"do": "zone", "name": "Europe/Entenhausen"}]}, "no time zone"),
         ({"clean": [{"do": "resample", "every": "0h"}]}, "should match pattern"),
         ({"task": "tabular", "clean": [{"do": "fill"}]}, "no step for the task tabular"),
