@@ -74,9 +74,11 @@ def _make_bucket(environment: dict[str, str], process: subprocess.Popen[bytes], 
 
 
 def _free_ports(address: str, count: int) -> list[int]:
-    """Ports that are free together with those 10,000 above, which the store takes for its inner protocol."""
+    """Ports that are free together with those 10,000 above, which the store takes for its inner protocol; all below
+    those from which the system takes one for each connection.
+    """
     found: list[int] = []
-    for port in range(28_000, 38_000, 7):
+    for port in range(19_100, 22_700, 7):
         if all(_is_free(address, number) for number in (port, port + 10_000)):
             found.append(port)
         if len(found) == count:
@@ -86,4 +88,8 @@ def _free_ports(address: str, count: int) -> list[int]:
 
 def _is_free(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((address, port)) != 0
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+        return True

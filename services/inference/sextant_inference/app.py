@@ -56,16 +56,13 @@ def serve(settings: InferenceSettings) -> None:
     models = Models(settings.threads, metrics)
     engine: AsyncEngine = connect_async(settings.database_url, size=2)
     authorise = Gate(engine).check
-    loops: list[ReconcileLoop] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bus = await Bus.connect(settings.nats_url, "inference")
         artefacts = Artefacts(settings.artefacts_url, settings.work_dir / "cache")
         reconciler = Reconciler(engine, bus, artefacts, models, f"{settings.node_name}/inference", Random())
-        loop = ReconcileLoop(reconciler, settings.reconcile_every_s)
-        loops.append(loop)
-        task = asyncio.create_task(loop.run())
+        task = asyncio.create_task(ReconcileLoop(reconciler, settings.reconcile_every_s).run())
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -74,7 +71,7 @@ def serve(settings: InferenceSettings) -> None:
         await engine.dispose()
 
     def unready() -> str | None:
-        return None if loops and loops[0].settled else "endpoints are being loaded"
+        return None if models.settled else "endpoints are being loaded"
 
     app = api.create(models, authorise, metrics, settings.max_body_bytes)
     app.router.lifespan_context = lifespan

@@ -20,8 +20,6 @@ class ReconcileLoop:
         self._reconciler = reconciler
         self._every_s = every_s
         self._wake = asyncio.Event()
-        self.settled = False
-        """Whether a first round has succeeded: everything that should be served is."""
 
     async def run(self) -> None:
         """Reconcile for ever."""
@@ -35,13 +33,13 @@ class ReconcileLoop:
                     await self._reconciler.recover()
                     recovered = True
                 await self._reconciler.reconcile()
-                self.settled = True
             except (SQLAlchemyError, OSError) as error:
                 log.warning("reconcile.store_unavailable", error=type(error).__name__)
             except Exception:
                 log.exception("reconcile.failed")
             try:
-                await asyncio.wait_for(self._wake.wait(), self._every_s)
+                async with asyncio.timeout(self._every_s):  # wait_for may drop a cancellation on Python 3.11
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

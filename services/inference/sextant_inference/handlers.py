@@ -58,6 +58,7 @@ class Reconciler:
     async def reconcile(self) -> None:
         """One round: load and unload endpoints, then take the deploy jobs that wait."""
         await self._serve_desired()
+        self.models.settled = True
         for job_id in await self.transact(store.waiting_deploys):
             job = await self.transact(lambda conn, i=job_id: self._claim(conn, i))  # type: ignore[misc]
             if job:

@@ -36,6 +36,7 @@ ROWS = 70
 def _application(directory: Path) -> FastAPI:
     metrics = InferenceMetrics(CollectorRegistry())
     models = Models(1, metrics)
+    models.settled = True
 
     async def authorise(request: Request) -> str:
         if request.headers.get("authorization") != "Bearer key":

@@ -54,8 +54,10 @@ def metrics() -> InferenceMetrics:
 
 @pytest.fixture
 def models(metrics: InferenceMetrics) -> Models:
-    """An empty set of served models."""
-    return Models(1, metrics)
+    """An empty set of served models, and nothing is to be loaded any more."""
+    made = Models(1, metrics)
+    made.settled = True
+    return made
 
 
 def wanted(directory: Path, generation: int = 1, max_batch_size: int = 8) -> Wanted:

@@ -13,7 +13,7 @@ import pytest
 
 from sextant_inference.runtime.batcher import Batcher, Tensors
 from sextant_inference.runtime.models import Models
-from sextant_shared.errors import InvalidInput, NotFound, RateLimited
+from sextant_shared.errors import InvalidInput, NotFound, RateLimited, Unavailable
 
 from .conftest import MakeModel, wanted
 
@@ -134,6 +134,12 @@ def test_what_was_asked_before_an_unload_is_answered(models: Models, make_model:
 
     assert all(answer[0][0].tolist() == [3.0, 3.0] for answer in asyncio.run(run()))
     with pytest.raises(NotFound):
+        models.get("default", "net")
+
+
+def test_before_all_is_loaded_no_model_is_said_to_be_missing(models: Models) -> None:
+    models.settled = False
+    with pytest.raises(Unavailable):
         models.get("default", "net")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sextant_inference.metrics import InferenceMetrics
 from sextant_inference.runtime.batcher import Batcher, Tensors
 from sextant_inference.runtime.session import Session
-from sextant_shared.errors import NotFound
+from sextant_shared.errors import NotFound, Unavailable
 
 Key = tuple[str, str]
 """Tenant and endpoint: two tenants may give theirs the same name."""
@@ -51,13 +51,17 @@ class Models:
         self._threads = threads
         self._metrics = metrics
         self._served: dict[Key, Served] = {}
+        self.settled = False
+        """Whether everything that should be served is: until then nobody can be told that there is no such model."""
         # One batch at a time a model keeps latency predictable; several models share these threads.
         self._executor = ThreadPoolExecutor(max(2, threads), thread_name_prefix="infer")
         self._draining: set[asyncio.Task[None]] = set()
 
     def get(self, tenant: str, name: str, version: str | None = None) -> Served:
-        """The model behind a tenant's endpoint. Raises NotFound."""
+        """The model behind a tenant's endpoint. Raises NotFound, or Unavailable while endpoints are being loaded."""
         served = self._served.get((tenant, name))
+        if served is None and not self.settled:
+            raise Unavailable("endpoints are being loaded")
         if served is None or (version is not None and version != str(served.wanted.version)):
             raise NotFound(f"no model {name!r}" + (f" version {version!r}" if version else "") + " is served")
         return served
