@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sextant_parallel.elastic.shortage import Allowance, OutOfMemory, ran_out, within
 from sextant_parallel.fit import Checkpoints, Fit, History, Latest, Rebalancer, Training, Watcher, probe
 from sextant_parallel.optimized import Decision, OptimizedPlan
 from sextant_parallel.profiling import cache as profiles
@@ -18,7 +20,7 @@ from sextant_parallel.profiling.device import measure_device
 from sextant_parallel.profiling.links import measure_cluster, overlap_slowdown
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
-from sextant_parallel.world import agree, leads
+from sextant_parallel.world import agree, all_of, leads
 from sextant_planner import catalogue
 from sextant_planner.cluster import Cluster, Link
 from sextant_planner.configuration import ParallelConfig
@@ -73,7 +75,8 @@ class DynamicParallel:
         """
         cluster, cluster_notes = self._profiled_cluster()
         model, model_notes = self._profiled_model(cluster)
-        notes = [*cluster_notes, *model_notes]
+        cluster, memory_notes = self._allowed(cluster, model)
+        notes = [*cluster_notes, *model_notes, *memory_notes]
         free = self.config.auto_tune
         choice = search(model, cluster, self.config.wishes(cluster, free=free), top=top, progress=progress)
         asked = self._asked(model, cluster, notes) if free and any(self.config.degrees) else None
@@ -100,15 +103,36 @@ class DynamicParallel:
         Every rank of the running world calls it, with one `directory` for all, which holds the checkpoints: one every
         `every` steps, or as many as keep saving under 5 % of the time. A run that was cut off goes on from the last
         one, in a world of any size. Every `window` steps the ranks compare what they take, and judge it by `policy`.
+
+        Raises OutOfMemory where a rank's memory runs out; with a `cache`, the next call plans for less.
         """
-        optimized = self.optimize()
-        if self.config.probe:
-            optimized = probe(optimized, training, self.config.probe)
-        latest = Latest(directory)
-        announce = latest.announce if leads() else None
-        checkpoints = Checkpoints(directory, announce, start=agree(latest.path), every=every)
-        rebalancer = self.rebalancer(optimized, policy=policy, window=window)
-        return Fit(training, optimized.plan, checkpoints, watcher=watcher, rebalancer=rebalancer).run()
+        rebalancer = self.rebalancer(self.optimize(), policy=policy, window=window)
+        with self.minding_memory(rebalancer):
+            if self.config.probe:
+                rebalancer.optimized = probe(rebalancer.optimized, training, self.config.probe)
+            latest = Latest(directory)
+            announce = latest.announce if leads() else None
+            checkpoints = Checkpoints(directory, announce, start=agree(latest.path), every=every)
+            plan = rebalancer.optimized.plan
+            return Fit(training, plan, checkpoints, watcher=watcher, rebalancer=rebalancer).run()
+
+    @contextmanager
+    def minding_memory(self, rebalancer: Rebalancer) -> Iterator[None]:
+        """Around what `rebalancer` watches. Raises OutOfMemory where this rank's memory runs out, and has the next
+        planning of this model on such devices, with the same `cache`, count on less.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError, OutOfMemory) as error:
+            if isinstance(error, OutOfMemory):
+                found = error
+            elif ran_out(error):
+                found = OutOfMemory(rebalancer.optimized.decision.choice.best)
+            else:
+                raise
+            name = self._shortage_of(rebalancer.optimized.decision.model, self.cluster)
+            profiles.write(self._cache, name, found.allowance)
+            raise found from error
 
     def rebalancer(
         self,
@@ -125,7 +149,7 @@ class DynamicParallel:
         cluster = self.cluster
 
         def replan(observed: Cluster) -> OptimizedPlan:
-            again = DynamicParallel(self.config, model=optimized.decision.model, cluster=observed)
+            again = DynamicParallel(self.config, model=optimized.decision.model, cluster=observed, cache=self._cache)
             return again.optimize()
 
         return Rebalancer(optimized, cluster, replan, policy=policy, window=window, grades=grades)
@@ -163,6 +187,20 @@ class DynamicParallel:
             return Cluster(name="this device", devices=(device,), layout=(0,), links=(alone,))
         cluster = measure_cluster("the running world", device, [("network", self.world)])
         return cluster.model_copy(update={"overlap_slowdown": overlap_slowdown()})
+
+    def _allowed(self, cluster: Cluster, model: ModelProfile) -> tuple[Cluster, list[str]]:
+        """The cluster with the memory that runs of this model have found; the least that any rank knows of."""
+        mine = profiles.read(self._cache, self._shortage_of(model, cluster), Allowance)
+        known = [allowance for allowance in all_of(mine) if allowance is not None]
+        if not known:
+            return cluster, []
+        least = min(known, key=lambda allowance: allowance.memory_bytes)
+        note = f"memory ran out in an earlier run: planned for {least.memory_bytes / 1e9:.2f} GB a device"
+        return within(cluster, least), [note]
+
+    @staticmethod
+    def _shortage_of(model: ModelProfile, cluster: Cluster) -> str:
+        return profiles.key(model.to_json(), [device.name for device in cluster.devices])
 
     def _measured(self, name: str, kind: type[R], make: Callable[[], R]) -> R:
         """From the cache of rank 0, or made by all ranks together; rank 0's counts, as times differ between ranks.

@@ -91,3 +91,12 @@ def agree(value: T) -> T:
     if dist.is_initialized():
         dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def all_of(value: T) -> list[T]:
+    """Every rank's value, in the order of the ranks; every rank calls it."""
+    if not dist.is_initialized():
+        return [value]
+    box: list[T] = [value] * dist.get_world_size()
+    dist.all_gather_object(box, value)
+    return box

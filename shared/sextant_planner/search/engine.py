@@ -170,8 +170,8 @@ def _nothing_fits(model: ModelProfile, cluster: Cluster, wishes: Wishes, searche
     limit = min(device.memory_bytes for device in cluster.devices)
     return PlanningError(
         f"{model.name} does not fit: none of {searched} ways to split it over {cluster.size} devices of"
-        f" {limit / 1e9:.0f} GB does; its states alone are {16 * model.parameters / 1e9:.0f} GB,"
-        f" {least / 1e9:.1f} GB a device if shared out evenly; take more devices, a smaller batch, or offload the"
+        f" {limit / 1e9:.3g} GB does; its states alone are {16 * model.parameters / 1e9:.3g} GB,"
+        f" {least / 1e9:.3g} GB a device if shared out evenly; take more devices, a smaller batch, or offload the"
         " optimizer",
         field="memory",
     )

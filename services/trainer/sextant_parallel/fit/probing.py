@@ -9,11 +9,13 @@ import time
 import torch
 import torch.distributed as dist
 
+from sextant_parallel.elastic.shortage import OutOfMemory, ran_out
 from sextant_parallel.fit.loop import Training
 from sextant_parallel.optimized import OptimizedPlan
 from sextant_parallel.runtime import apply
 from sextant_parallel.world import barrier
 from sextant_planner.plan import ParallelPlan
+from sextant_planner.search.engine import Candidate
 
 STEPS = 4
 """Steps that count; one before them warms up."""
@@ -22,11 +24,12 @@ STEPS = 4
 def probe(optimized: OptimizedPlan, training: Training, number: int) -> OptimizedPlan:
     """The same decision, its first `number` candidates in the order of the seconds that their steps took here.
 
-    Every rank calls it, and gets the same. The run is not touched: each plan trains a model of its own.
+    Every rank calls it, and gets the same. The run is not touched: each plan trains a model of its own. Raises
+    OutOfMemory where one does not fit.
     """
     choice = optimized.decision.choice
     tried = [
-        candidate.model_copy(update={"measured_s": _step_s(candidate.plan, training)})
+        candidate.model_copy(update={"measured_s": _step_s(candidate, training)})
         for candidate in choice.candidates[:number]
     ]
     tried.sort(key=lambda candidate: candidate.measured_s or 0.0)
@@ -34,10 +37,15 @@ def probe(optimized: OptimizedPlan, training: Training, number: int) -> Optimize
     return OptimizedPlan(optimized.decision.model_copy(update={"choice": ordered}))
 
 
-def _step_s(plan: ParallelPlan, training: Training) -> float:
+def _step_s(candidate: Candidate, training: Training) -> float:
     """The median of a few steps, of the slowest rank."""
-    with torch.random.fork_rng():
-        seconds = _steps_s(plan, training)
+    try:
+        with torch.random.fork_rng():
+            seconds = _steps_s(candidate.plan, training)
+    except (RuntimeError, MemoryError) as error:
+        if ran_out(error):
+            raise OutOfMemory(candidate) from error
+        raise
     gc.collect()
     slowest = torch.tensor(statistics.median(seconds[1:]), device="cuda" if torch.cuda.is_available() else "cpu")
     if dist.is_initialized():

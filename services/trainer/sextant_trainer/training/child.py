@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sextant_parallel.elastic.shortage import OutOfMemory
 from sextant_parallel.world import Meeting, join, leads, lost_touch
 from sextant_shared.contracts.specs import Distillation, TrainSpec
-from sextant_shared.errors import WorkInterrupted
+from sextant_shared.errors import TransientError, WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training import report
@@ -53,6 +54,9 @@ def train(
             bench, recipe, task, profiles, lessons, Part(one_node=place.nodes == 1, first=rank == place.first)
         )
         weights = trainer.run()
+    except OutOfMemory as error:
+        traceback.print_exc(file=sys.stderr)
+        raise TransientError(f"rank {rank}: {error}") from error
     except RuntimeError as error:
         if lost_touch(error):
             traceback.print_exc(file=sys.stderr)

@@ -86,6 +86,10 @@ class Trainer(Watcher):
         """Train to the end; on rank 0 the weights of the best epoch, elsewhere none. None where the run was paused."""
         if self._part.first:
             signal.signal(signal.SIGUSR1, self._ask_to_pause)
+        with self.planned.minding_memory():
+            return self._run()
+
+    def _run(self) -> dict[str, Tensor] | None:
         training = self._training()
         self.planned = self.planned.probed(training)
         if leads():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Planned:
     plan: ParallelPlan
     optimized: OptimizedPlan | None = None
     rebalancer: Rebalancer | None = None
+    dynamic: DynamicParallel | None = None
     probe: int = 0
     """So many of the best plans are to be tried."""
 
@@ -43,6 +45,10 @@ class Planned:
         if self.rebalancer:
             self.rebalancer.optimized = optimized
         return replace(self, plan=optimized.plan, optimized=optimized)
+
+    def minding_memory(self) -> AbstractContextManager[None]:
+        """Around the run. Raises OutOfMemory where the plan did not fit; the next attempt is planned for less."""
+        return self.dynamic.minding_memory(self.rebalancer) if self.dynamic and self.rebalancer else nullcontext()
 
     def report(self, step_s: Sequence[float]) -> dict[str, Any]:
         """What was planned, and how the steps compare with it; the first one warms up and does not count."""
@@ -83,4 +89,4 @@ def choose(
     except PlanningError as error:
         raise InvalidInput(str(error), field=f"parallel.{error.field}" if error.field else "parallel") from None
     grades = frozenset(Grade) if may_remesh else frozenset({Grade.RESHARE})
-    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized, grades=grades), config.probe)
+    return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized, grades=grades), dynamic, config.probe)
