@@ -12,16 +12,45 @@ from typing import Any
 from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Queue
+from kombu.transport import redis, virtual
 
 from sextant_shared.contracts.specs import CELERY_KINDS
 
 TASK = "sextant.run"
 
 
-class Persistent(Connection):  # type: ignore[misc] # it has no types
+class Message(virtual.Message):  # type: ignore[misc] # it has no types
+    """A message whose end is told to the broker, or the connection counts as lost.
+
+    kombu logs that it could not be told, and goes on. But the client has thrown the lost connection away by then, and
+    with it what the consumer waits on: no error ever comes from there, and the worker would listen to nothing.
+    """
+
+    def ack_log_error(self, logger: object, errors: object, multiple: bool = False) -> None:
+        """As kombu's, in the consumer's loop, which connects anew upon an error."""
+        self.ack(multiple=multiple)
+
+
+class Channel(redis.Channel):  # type: ignore[misc]
+    """kombu's, with such messages."""
+
+    Message = Message
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """kombu's, with such channels."""
+
+    Channel = Channel
+
+
+class Persistent(Connection):  # type: ignore[misc]
     """A connection that tries a broker which is away again within a second: it is back as soon. Celery's steps of 2, 4
     and 6 s leave its workers deaf meanwhile.
     """
+
+    def get_transport_cls(self) -> type[Transport]:
+        """The one whose messages notice that the connection is lost."""
+        return Transport
 
     def ensure_connection(self, *args: Any, **options: Any) -> Connection:
         """As kombu's, in short steps."""
