@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from sextant.errors import BadInput
 
 MAX_BYTES = 2**20
 MAX_NODES = 100_000
+EXAMPLES = ("boards", "digits", "forecast", "intents")
+"""Pipelines that come with the package."""
 
 _CORE = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -49,6 +52,18 @@ def load(path: str | Path) -> Document:
     document = Document(_json(text, name), name) if str(path).endswith(".json") else _yaml(text, name)
     check_size(document.content, name)
     return document
+
+
+def example(name: str) -> Document:
+    """One of EXAMPLES. Raises BadInput for another name."""
+    return _yaml(example_text(name), f"{name}.yaml")
+
+
+def example_text(name: str) -> str:
+    """The file of one of EXAMPLES, with what it says of itself. Raises BadInput for another name."""
+    if name not in EXAMPLES:
+        raise BadInput(f"there is no example {name!r}; there are {', '.join(EXAMPLES)}")
+    return files("sextant").joinpath("examples", f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def check_size(content: Any, name: str) -> None:

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +77,9 @@ def stack() -> Iterator[Stack]:
             control.down(directory)
 
 
-def digits_pipeline() -> dict[str, Any]:
-    """The pipeline of the quickstart."""
-    with as_file(files("sextant").joinpath("examples/digits.yaml")) as path:
-        return documents.load(path).content
-
-
 @pytest.fixture
 def pipeline() -> dict[str, Any]:
     """The quickstart's pipeline with a smaller search."""
-    spec = digits_pipeline()
+    spec = documents.example("digits").content
     spec["steps"]["search"]["trials"] = 3
     return spec

@@ -11,6 +11,7 @@ from sextant.command import (
     audit,
     data,
     endpoints,
+    examples,
     jobs,
     models,
     plan,
@@ -52,6 +53,7 @@ def _add_jobs(app: typer.Typer) -> None:
     panel = "Jobs"
     app.command("submit", rich_help_panel=panel)(submission.submit)
     app.command("validate", rich_help_panel=panel)(submission.validate)
+    app.command("example", rich_help_panel=panel)(examples.example)
     app.command("jobs", rich_help_panel=panel)(jobs.list_jobs)
     app.command("job", rich_help_panel=panel)(jobs.show)
     app.command("logs", rich_help_panel=panel)(jobs.logs)

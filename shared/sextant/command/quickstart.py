@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,9 +63,7 @@ def _run_pipeline(this: Session) -> JobView:
     from sextant import documents
     from sextant.command.follow import follow
 
-    with as_file(files("sextant").joinpath("examples/digits.yaml")) as path:
-        spec = documents.load(path).content
-    view = this.client.submit(spec)
+    view = this.client.submit(documents.example("digits").content)
     this.say(f"submitted the pipeline {view.name}: {view.id}")
     return this.client.wait(view.id, check=False) if this.as_json else follow(this, str(view.id))
 
