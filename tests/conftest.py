@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,9 +21,8 @@ from sextant_migrations import chain
 settings.register_profile("hasty", phases=(Phase.explicit, Phase.generate))
 
 
-@pytest.fixture(scope="session")
-def servers() -> Iterator[RunningServers]:
-    """PostgreSQL, Valkey and NATS as the local stack runs them, started once."""
+@contextmanager
+def _servers() -> Iterator[RunningServers]:
     # Not below pytest's own directory: the account that runs PostgreSQL for root could not come to it.
     directory = Path(tempfile.mkdtemp(prefix="sextant-"))
     directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -31,6 +31,20 @@ def servers() -> Iterator[RunningServers]:
             yield running
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[RunningServers]:
+    """PostgreSQL, Valkey and NATS as the local stack runs them, started once."""
+    with _servers() as running:
+        yield running
+
+
+@pytest.fixture
+def own_servers() -> Iterator[RunningServers]:
+    """The same, for a test that kills one of them."""
+    with _servers() as running:
+        yield running
 
 
 @pytest.fixture

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from celery import Celery
 
-from sextant.stack.running import RunningServers, running_servers
+from sextant.stack.running import RunningServers
 from sextant_shared import queue
 
 WORKER = """
@@ -35,18 +33,6 @@ def run(job_id):
 app.Worker(pool="threads", concurrency=1, queues=["probe"], without_gossip=True, without_mingle=True,
            without_heartbeat=True, loglevel="WARNING", quiet=True).start()
 """
-
-
-@pytest.fixture
-def own_servers() -> Iterator[RunningServers]:
-    """Servers of the test's own, since it kills one."""
-    directory = Path(tempfile.mkdtemp(prefix="sextant-"))
-    directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    try:
-        with running_servers(directory) as running:
-            yield running
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.mark.timeout(120)

@@ -49,10 +49,8 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (ALLOCATOR in told or told.strip() in ONE_DNN)
 
 
-def within(cluster: Cluster, allowance: Allowance | None) -> Cluster:
+def within(cluster: Cluster, allowance: Allowance) -> Cluster:
     """The cluster with no more memory a device than that."""
-    if allowance is None:
-        return cluster
     devices = tuple(
         device.model_copy(update={"memory_bytes": min(device.memory_bytes, allowance.memory_bytes)})
         for device in cluster.devices
