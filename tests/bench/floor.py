@@ -1,4 +1,4 @@
-"""The floor of `submit`: the same rows and indices in one statement, behind a bare FastAPI route, by asyncpg.
+"""The floor of `submit` and `load`: the same rows and indices in one statement, on a bare FastAPI route.
 
 No authentication, no validation, no triggers: the hash and the payloads are constants.
 `python -m tests.bench.floor PORT DSN`
@@ -6,14 +6,20 @@ No authentication, no validation, no triggers: the hash and the payloads are con
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from uuid import uuid4
 
 import asyncpg
+import httpx
 import uvicorn
 from fastapi import FastAPI, Request
+from sqlalchemy import create_engine, text
+
+from tests.bench.platforms import options
 
 TABLES = ("jobs", "audit", "outbox")
 MAKE = ";".join(f"CREATE TABLE floor.{name} (LIKE public.{name} INCLUDING ALL)" for name in TABLES)
@@ -56,6 +62,37 @@ def build(dsn: str) -> FastAPI:
         return {"id": str(job_id), "state": "QUEUED"}
 
     return app
+
+
+@contextmanager
+def serving(database_url: str) -> Iterator[str]:
+    """The application in a process of its own, with tables of its own in the platform's database; its URL."""
+    engine = create_engine(database_url)
+    with engine.begin() as conn:
+        conn.execute(text("CREATE SCHEMA floor"))
+        for statement in MAKE.split(";"):
+            conn.execute(text(statement))
+    engine.dispose()
+    port = options().port
+    dsn = database_url.replace("postgresql+psycopg", "postgresql")
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.floor", str(port), dsn])
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/docs")
+        yield f"http://127.0.0.1:{port}/jobs"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(200):
+        try:
+            httpx.get(url)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"nothing answers at {url}")
 
 
 if __name__ == "__main__":

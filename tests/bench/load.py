@@ -15,12 +15,14 @@ from uuid import uuid4
 import uvloop
 from sqlalchemy import create_engine, text
 
-from tests.bench import submit
+from tests.bench import floor, submit
 from tests.bench.open_loop import PATIENCE_S, UNANSWERED, Answer, open_loop
 from tests.bench.platforms import Platform, parts
 from tests.bench.report import Report, percentile
 
 SHARE, OVERLOAD = 0.7, 2.0
+ROUNDS = 6
+"""The steady load comes in so many parts, each with one of the floor at the same rate after it."""
 TARGET_MS = 100.0
 CONNECTIONS = 512
 KEYS = 8
@@ -61,29 +63,68 @@ def run(report: Report) -> None:
         reached = statistics.median(rates)
         report.say(f"closed loop, 16 clients: {reached:.0f}/s")
         send = _sender(platform)
-        steady = send(SHARE * reached, seconds[1])
-        report.say(f"at {SHARE:.0%}: p99 {percentile(steady.latencies_ms(), 0.99):.0f} ms")
+        steady, bare = _alternate(report, platform, send, SHARE * reached, seconds[1])
         over = send(OVERLOAD * reached, seconds[2])
         after = send(SHARE * reached, 2 * BACK_WITHIN_S)
         _tell(report, rates, steady, seconds[1])
+        _tell_floor(report, steady, bare)
         _tell_overload(report, over, seconds[2])
         _tell_return(report, steady, after)
-        _compare(report, platform, [steady, over, after])
+        _compare(report, platform, [*steady, over, after])
 
 
-def _tell(report: Report, rates: list[float], steady: Phase, seconds: float) -> None:
-    latencies = steady.latencies_ms()
+def _alternate(
+    report: Report, platform: Platform, send: Callable[[float, float], Phase], per_second: float, seconds: float
+) -> tuple[list[Phase], list[Phase]]:
+    """The steady load on ours and on the floor, by turns."""
+    ours: list[Phase] = []
+    bare: list[Phase] = []
+    with floor.serving(platform.urls.database_url) as url:
+        body = b"{}"
+        head = f"POST /jobs HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        for number in range(ROUNDS):
+            ours.append(send(per_second, seconds / ROUNDS))
+            bare.append(_send(url, lambda _: head + body, "", per_second, seconds / ROUNDS))
+            told = ", ".join(f"{percentile(phase[-1].latencies_ms(), 0.99):.0f} ms" for phase in (ours, bare))
+            report.say(f"round {number} at {per_second:.0f}/s: p99 of ours and of the floor {told}")
+    return ours, bare
+
+
+def _tell(report: Report, rates: list[float], steady: list[Phase], seconds: float) -> None:
+    latencies = _all_ms(steady)
+    offered = sum(len(phase.answers) for phase in steady)
     report.figure("submit_per_second", statistics.median(rates))
-    report.figure("offered_per_second", len(steady.answers) / seconds)
+    report.figure("offered_per_second", offered / seconds)
     for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)):
         report.figure(name, percentile(latencies, share))
-    report.figure("errors", len(steady.answers) - len(latencies))
+    report.figure("errors", offered - len(latencies))
     report.sample("submit_per_second", rates)
-    report.sample("p99_ms_by_second", _by_second(steady))
+    report.sample("p99_ms_by_second", [worth for phase in steady for worth in _by_second(phase)])
     report.note(
         f"latency counts from when a request was due; {KEYS} keys over {CONNECTIONS} connections, open beforehand"
     )
     report.note("generator, API and servers share the machine; neither relay nor workers run")
+
+
+def _tell_floor(report: Report, steady: list[Phase], bare: list[Phase]) -> None:
+    """What the same stream takes with nothing of ours in its way."""
+    for name, share in (("floor_p50_ms", 0.5), ("floor_p99_ms", 0.99)):
+        report.figure(name, percentile(_all_ms(bare), share))
+    ratios = [
+        percentile(a.latencies_ms(), 0.99) / percentile(b.latencies_ms(), 0.99)
+        for a, b in zip(steady, bare, strict=True)
+    ]
+    report.figure("p99_ratio", statistics.median(ratios))
+    report.sample("p99_ratio", ratios)
+    report.sample("floor_p99_ms_by_second", [worth for phase in bare for worth in _by_second(phase)])
+    report.note(
+        "floor: the same stream on the same rows and indices, a statement each, FastAPI + asyncpg, in turns with ours; "
+        "p99_ratio is the median of the rounds"
+    )
+
+
+def _all_ms(phases: list[Phase]) -> list[float]:
+    return [latency for phase in phases for latency in phase.latencies_ms()]
 
 
 def _tell_overload(report: Report, over: Phase, seconds: float) -> None:
@@ -101,10 +142,10 @@ def _tell_overload(report: Report, over: Phase, seconds: float) -> None:
     report.note(f"under overload requests went out {percentile(late, 0.99):.0f} ms late (p99)")
 
 
-def _tell_return(report: Report, before: Phase, after: Phase) -> None:
+def _tell_return(report: Report, before: list[Phase], after: Phase) -> None:
     report.figure("back_to_normal_s", _back_to_normal(after))
     report.figure("other_answers_after", after.wrong())
-    seconds = {name: _by_second(phase) for name, phase in (("before", before), ("after", after))}
+    seconds = {"before": [worth for phase in before for worth in _by_second(phase)], "after": _by_second(after)}
     told = ", ".join(f"{sum(s > TARGET_MS for s in found)} of {len(found)} {name}" for name, found in seconds.items())
     report.note(f"normal again: from {STEADY_S} good seconds on; seconds over {TARGET_MS:.0f} ms at p99: {told}")
 
@@ -159,10 +200,14 @@ def _sender(platform: Platform) -> Callable[[float, float], Phase]:
         def make(number: int) -> bytes:
             return f"{heads[number % KEYS]}{prefix}-{number}\r\n\r\n".encode() + body
 
-        stream = open_loop(url, make, per_second=per_second, seconds=seconds, connections=CONNECTIONS)
-        return Phase(prefix, uvloop.run(stream))
+        return _send(url, make, prefix, per_second, seconds)
 
     return send
+
+
+def _send(url: str, make: Callable[[int], bytes], prefix: str, per_second: float, seconds: float) -> Phase:
+    stream = open_loop(url, make, per_second=per_second, seconds=seconds, connections=CONNECTIONS)
+    return Phase(prefix, uvloop.run(stream))
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class Report:
         self.samples: dict[str, list[float]] = {}
         self.notes: list[str] = []
         self._load = os.getloadavg()
+        self._ticks = ticks()
 
     def figure(self, key: str, value: float) -> None:
         """One of the keys that the benchmark is known for."""
@@ -50,13 +51,14 @@ class Report:
 
     def print(self, *, as_json: bool) -> None:
         """The table, and the JSON line."""
-        flush = flush_ms()
+        flush, stolen = flush_ms(), stolen_percent(self._ticks)
         sys.stdout.write(f"{self.name}{' (quick)' if self.quick else ''}\n")
         for key, value in self.figures.items():
             sys.stdout.write(f"  {key:<22}{value:>12.4g}\n")
         for note in self.notes:
             sys.stdout.write(f"  note: {note}\n")
-        sys.stdout.write(f"  machine: {machine()}; load {self._load[0]:.2f} before; fdatasync p50 {flush:.2f} ms\n")
+        state = f"load {self._load[0]:.2f} before, {stolen:.1f} % stolen; fdatasync p50 {flush:.2f} ms"
+        sys.stdout.write(f"  machine: {machine()}; {state}\n")
         if as_json:
             body: dict[str, Any] = {
                 "bench": self.name,
@@ -65,6 +67,7 @@ class Report:
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": machine(),
                 "load_average": [round(x, 2) for x in self._load],
+                "stolen_percent": round(stolen, 2),
                 "fdatasync_p50_ms": round(flush, 3),
                 "versions": versions(),
                 "notes": self.notes,
@@ -80,6 +83,18 @@ def machine() -> str:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     kernel, python = platform.release().split("-")[0], platform.python_version()
     return f"{model}, {os.cpu_count()} cores, {memory_gb:.0f} GiB, Linux {kernel}, Python {python}"
+
+
+def ticks() -> list[int]:
+    """Time of all processors by use since the machine began, in ticks; see proc_stat(5)."""
+    return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+
+
+def stolen_percent(before: list[int]) -> float:
+    """What share of the time that was wanted here since then the host gave to others."""
+    user, nice, system, _, _, irq, softirq, stolen, *_ = (a - b for a, b in zip(ticks(), before, strict=True))
+    wanted = user + nice + system + irq + softirq + stolen
+    return 100.0 * stolen / wanted if wanted else 0.0
 
 
 def versions() -> dict[str, str]:

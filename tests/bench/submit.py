@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
-import httpx
 from sqlalchemy import create_engine, text
 
 from tests.bench import floor, peers
 from tests.bench.closed_loop import Outcome, closed_loop
-from tests.bench.platforms import Platform, options, parts
+from tests.bench.platforms import Platform, parts
 from tests.bench.report import Report, percentile
 
 CLIENTS = 16
@@ -29,7 +23,7 @@ def run(report: Report) -> None:
     rounds, seconds = (3, 2.0) if report.quick else (7, 5.0)
     with parts("scheduler-api") as platform:
         _assert_durable(platform)
-        with _floor(platform) as floor_url:
+        with floor.serving(platform.urls.database_url) as floor_url:
             ours: list[Outcome] = []
             floors: list[Outcome] = []
             for number in range(rounds + 1):
@@ -83,36 +77,6 @@ def _measure(url: str, headers: dict[str, str], seconds: float) -> Outcome:
         return {**headers, "Idempotency-Key": f"{run_id}-{number}"}, body
 
     return asyncio.run(closed_loop(url, make, clients=CLIENTS, seconds=seconds, status=202))
-
-
-@contextmanager
-def _floor(platform: Platform) -> Iterator[str]:
-    engine = create_engine(platform.urls.database_url)
-    with engine.begin() as conn:
-        conn.execute(text("CREATE SCHEMA floor"))
-        for statement in floor.MAKE.split(";"):
-            conn.execute(text(statement))
-    engine.dispose()
-    port = options().port
-    dsn = platform.urls.database_url.replace("postgresql+psycopg", "postgresql")
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.floor", str(port), dsn])
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/docs")
-        yield f"http://127.0.0.1:{port}/jobs"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(200):
-        try:
-            httpx.get(url)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"nothing answers at {url}")
 
 
 def _assert_durable(platform: Platform) -> None:
