@@ -113,8 +113,8 @@ def build(config: DetectorConfig, input_shape: tuple[int, ...], classes: int) ->
 
 def _settings(config: DetectorConfig) -> dict[str, object]:
     if config.backbone.startswith("resnet"):
-        return {"width": max(4, round(64 * config.width)), "stem": "large"}
-    return {"width": config.width, "stem": "large"}
+        return {"width": max(4, round(64 * config.width)), "stem": config.stem}
+    return {"width": config.width, "stem": config.stem}
 
 
 def _levels(backbone: BlockModel, shape: tuple[int, ...], fold: int) -> list[Level]:

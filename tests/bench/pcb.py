@@ -39,17 +39,26 @@ PREPARE: dict[str, Any] = {
 }
 MODEL: dict[str, Any] = {
     "zoo": "detector",
-    "config": {"backbone": "resnet18", "width": 0.375, "fold": 2, "channels": 48},
+    "config": {
+        "backbone": "resnet18",
+        "width": 0.375,
+        "fold": 4,
+        "stem": "small",
+        "coarsest": 16,
+        "channels": 48,
+    },
 }
 CONFIG: dict[str, Any] = {
-    "epochs": 10,
+    "epochs": 24,
     "batch_size": 8,
     "learning_rate": 4e-3,
     "weight_decay": 1e-4,
     "schedule": "one-cycle",
     "clip_norm": 5.0,
+    "precision": "mixed",
+    "ema": 0.998,
     "iou": 0.33,
-    "augment": {"turn": True, "shift": 0.05, "noise": 20.0, "jitter": 4, "blank": 0.12},
+    "augment": {"turn": True, "shift": 0.05, "noise": 20.0, "jitter": 4, "blank": 0.15, "paste": 4},
     "checkpoint_every_steps": 100_000,
 }
 IOU = 0.33

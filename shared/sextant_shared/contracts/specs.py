@@ -190,6 +190,9 @@ class Augmentation(Accepted):
     noise: float = Field(0.0, ge=0.0, le=128.0, description="deviation of normal noise, in grey levels (boxes)")
     jitter: int = Field(0, ge=0, le=64, description="pixels that an image is moved against its reference (boxes)")
     blank: float = Field(0.0, ge=0.0, le=1.0, description="share of images that are their reference again (boxes)")
+    paste: int = Field(
+        0, ge=0, le=64, description="objects of another image that are put into an image, at most (boxes)"
+    )
 
 
 class Distillation(Accepted):

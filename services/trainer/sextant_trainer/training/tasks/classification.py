@@ -151,9 +151,9 @@ class Classification(Classes):
     def __init__(self, directory: Path, config: TrainConfig) -> None:
         self.data = load(directory)
         how = config.augment
-        if how is not None and (how.turn or how.noise or how.jitter or how.blank):
+        if how is not None and (how.turn or how.noise or how.jitter or how.blank or how.paste):
             raise InvalidInput(
-                "turn, noise, jitter and blank are for pictures with boxes",
+                "turn, noise, jitter, blank and paste are for pictures with boxes",
                 field="config.augment",
                 accepted="rotate, scale, shift, flip",
             )

@@ -20,6 +20,7 @@ from sextant_trainer.training.tasks import scoring
 from sextant_trainer.training.tasks.boxes import detection_loss, imitation_loss
 from sextant_trainer.training.tasks.inspecting import inspect
 from sextant_trainer.training.tasks.mapped import Files, Mapped
+from sextant_trainer.training.tasks.pasting import paste
 from sextant_trainer.training.tasks.scenes import vary_scenes
 from sextant_trainer.training.tasks.task import Task
 
@@ -92,6 +93,12 @@ class Detection(Task):
         if self.config.augment is None:
             return self._normalised(images.float()), targets
         seed, places = hash((self.config.seed, step)) % 2**63, np.arange(rows.start, rows.stop)
+        if self.config.augment.paste:
+            # Drawn for the whole batch, so that any number of ranks sees the same.
+            rng = np.random.default_rng(seed)
+            givers = self._stored("train", rng.integers(self.rows("train"), size=order.batch)[rows])
+            seeds = rng.integers(2**62, size=order.batch)[rows].tolist()
+            targets = paste(images, targets, givers, self.config.augment.paste, seeds)
         reference = self.parts[0] if len(self.parts) > 1 else 0
         varied, moved = vary_scenes(images, targets, self.config.augment, seed, places, order.batch, reference)
         return self._normalised(varied), moved
@@ -165,5 +172,5 @@ def _check(config: TrainConfig) -> None:
         raise InvalidInput(
             "boxes do not stay upright boxes",
             field="config.augment",
-            accepted="turn, flip, shift, noise, jitter, blank",
+            accepted="turn, flip, shift, noise, jitter, blank, paste",
         )
