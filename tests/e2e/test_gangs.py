@@ -90,7 +90,7 @@ def test_a_gang_over_two_nodes_trains_as_one_node_does(stack: Stack, alone: list
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["zz-member", "00-leader"])
+@pytest.mark.parametrize("name", [pytest.param("zz-member", marks=pytest.mark.slow), "00-leader"])
 def test_a_gang_goes_on_without_a_node_that_was_killed(
     stack: Stack, alone: list[float], tmp_path: Path, name: str
 ) -> None:

@@ -125,7 +125,12 @@ VIT = {"zoo": "vit", "config": {"patch": 2, "hidden": 32, "heads": 4, "layers": 
     [
         (CNN, {"auto_tune": True, "probe": 2}, ""),
         (CNN, {"pipeline_stages": 2, "model_parallelism": 1, "data_parallelism": 1, "microbatches": 2}, "pp2"),
-        (VIT, {"pipeline_stages": 1, "model_parallelism": 2, "data_parallelism": 1}, "tp2"),
+        pytest.param(
+            VIT,
+            {"pipeline_stages": 1, "model_parallelism": 2, "data_parallelism": 1},
+            "tp2",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_by_a_plan(
