@@ -88,6 +88,8 @@ async def run_seed(seed: int, jobs: int = JOBS, faults: int = FAULTS, logs: Path
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(clients.run(workload.plan(seed, jobs, PER_SECOND)))
             tasks.create_task(striker.run(planned))
+        if checking.done():
+            checking.result()  # It ends by itself for a fault of its own alone.
         checking.cancel()
         visiting.cancel()
         outcome.calm_after_s = await _calm(engine)

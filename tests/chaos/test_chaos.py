@@ -21,6 +21,7 @@ def test_nothing_is_lost_and_nothing_done_twice_under_faults(seed: int) -> None:
     outcome = asyncio.run(run_seed(seed, JOBS, FAULTS))
     assert not outcome.failed, explain(outcome, JOBS, FAULTS)
     assert outcome.jobs == JOBS
+    assert outcome.checks > 0
     assert outcome.effects["skewed-clocks"] > 1
 
 

@@ -89,7 +89,7 @@ def _trial_job(search: Job, spec: TuneSpec, trial: StartTrial) -> jobs.NewJob:
         name=name,
         spec=plain,
         body_hash=hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(),
-        idem_key=f"{search.id}/{step}",
+        idem_key=jobs.own_key(search.id, step),
         root_id=search.root_id,
         actor=ACTOR,
         inputs={**(search.inputs or {}), "point": trial.point},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from sextant_planner.configuration import ParallelConfig
 from sextant_shared.contracts.annotations import Annotations
@@ -100,6 +101,9 @@ class Window(Accepted):
     horizon: int = Field(24, ge=1, le=4096)
 
 
+PACKAGE_SET = re.compile(r"package://[a-z0-9_-]+/[a-z0-9_-]+")
+
+
 class PrepareSpec(JobSpec):
     """Raw data -> a cleaned, typed, split, content-addressed dataset version."""
 
@@ -119,6 +123,13 @@ class PrepareSpec(JobSpec):
     max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="share of bad rows that fails the job")
     reuse: bool = Field(True, description="take over the pieces that earlier jobs have finished")
     register_as: Name | None = Field(None, description="the dataset's name; the job's name otherwise")
+
+    @field_validator("source")
+    @classmethod
+    def _names_a_set_of_a_package(cls, source: str) -> str:
+        if source.startswith("package://") and not PACKAGE_SET.fullmatch(source):
+            raise ValueError(f"{source[:80]!r} names no set of a package; accepted: package://sklearn/NAME")
+        return source
 
     @model_validator(mode="after")
     def _has_steps_of_its_own_modality(self) -> Self:

@@ -44,6 +44,14 @@ class NewJob:
     backoff_s: float = 2.0
 
 
+def own_key(*parts: object) -> str:
+    """The idempotency key of a job that the platform makes by itself; whoever makes it makes the same.
+
+    No client can have taken it: theirs are ASCII.
+    """
+    return "\N{MIDDLE DOT}" + "/".join(map(str, parts))
+
+
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """What became of a submission: `created` is False where the key had been used, `same_body` says whether rightly."""

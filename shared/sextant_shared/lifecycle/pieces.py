@@ -76,7 +76,7 @@ def _job(parent: Job, digest: str, order: dict[str, Any], tries: int, actor: str
         name=f"{parent.name}.{step}",
         spec=parent.spec,
         body_hash=hashlib.sha256(to_json([parent.spec, inputs])).hexdigest(),
-        idem_key=f"{scope}/{digest}/{tries}",
+        idem_key=jobs.own_key(scope, digest, tries),
         root_id=parent.root_id,
         actor=actor,
         inputs=inputs,

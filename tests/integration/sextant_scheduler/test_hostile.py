@@ -14,6 +14,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from sextant_shared.lifecycle.jobs import own_key
+
 from .conftest import Api
 
 PATIENCE_S = 15.0
@@ -213,7 +215,7 @@ def test_a_path_in_any_field_leads_nowhere_else(hostile: httpx.Client, path: str
     for source in (f"upload://{path}", f"upload://{uuid4()}/{path}", f"package://{path}", path):
         prepare = {"kind": "prepare", "source": source, "task": "tabular", "target": "y"}
         answer = hostile.post("/v1/jobs/validate", json=prepare)
-        assert answer.json()["valid"] is False or source.startswith("package://")
+        assert answer.json()["valid"] is False
     model = {"zoo": path, "weights": f"package://{path}"}
     assert (
         hostile.post("/v1/jobs", json={"kind": "train", "data": {"dataset": path}, "model": model}).status_code == 422
@@ -229,8 +231,8 @@ def test_a_path_in_an_address_leads_nowhere_else(hostile: httpx.Client, where: s
         answer = hostile.get(where.format(path))
     except httpx.InvalidURL:
         return
-    lists = {"/v1/datasets/", "/v1/endpoints/", "/v1/jobs/"}
-    assert answer.status_code in (400, 401, 404, 405, 414, 422, 503) or where.format("") in lists
+    # Clients take a dot out: what is left is the list.
+    assert answer.status_code in (400, 401, 404, 405, 414, 422, 503) or path == "."
     assert "root:" not in answer.text
 
 
@@ -459,9 +461,9 @@ def test_an_idempotency_key_is_a_name_and_nothing_else(api: Api, key: str) -> No
     assert not INSIDE.search(answer.partition(b"\r\n\r\n")[2].decode(errors="replace"))
 
 
-def test_an_idempotency_key_cannot_take_over_a_step_or_a_retry_of_another_job(hostile: httpx.Client) -> None:
-    body = {"kind": "pipeline", "steps": {"a": {"kind": "probe"}}}
-    pipeline = hostile.post("/v1/jobs", json=body).json()["id"]
-    for key in (f"{pipeline}/a", f"step/{pipeline}/a", f"retry/{pipeline}/x"):
-        answer = hostile.post("/v1/jobs", json={"kind": "probe", "priority": 7}, headers={"Idempotency-Key": key})
-        assert answer.status_code in (202, 422)
+def test_an_idempotency_key_of_a_client_is_none_of_the_platform(api: Api) -> None:
+    own = own_key(uuid4(), "a")
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 17\r\nIdempotency-Key: {own}\r\n"
+    request = f"{head}Authorization: {api.http.headers['Authorization']}\r\n\r\n" + '{"kind": "probe"}'
+    assert status_of(raw(api, request.encode())) == 422
+    assert status_of(raw(api, request.encode("latin-1"))) == 422

@@ -32,7 +32,7 @@ from sextant_shared.contracts.views import (
     WhyView,
 )
 from sextant_shared.errors import InvalidInput, KeyReused
-from sextant_shared.lifecycle.jobs import NewJob, Submitted
+from sextant_shared.lifecycle.jobs import NewJob, Submitted, own_key
 from sextant_shared.lifecycle.machine import Cancel, Event, Pause, Resume
 from sextant_shared.lifecycle.states import State
 from sextant_shared.security import Identity
@@ -69,7 +69,7 @@ class BatchBody(Accepted):
 async def submit(request: Request, who: WritesJobs) -> Response:
     """Accept a job. With an Idempotency-Key, the same request again gives the same job (200)."""
     here = context(request)  # a dependency less on the path that is taken most
-    key = key_of(request) or f"auto/{uuid4()}"
+    key = key_of(request) or own_key("auto", uuid4())
     spec = SPEC.validate_json(await request.body())
     view, created = await accept(here, who, spec, key)
     headers = {} if created else {"Idempotent-Replayed": "true"}

@@ -43,7 +43,9 @@ def retry(conn: Connection, who: Identity, job_id: UUID, rng: Random, user_code:
         )
     spec = SPEC.validate_python(job.spec, strict=False)
     inputs = look_up_inputs(conn, spec, who.tenant, user_code)
-    again = new_job(spec, tenant=who.tenant, actor=who.actor, key=f"retry/{job_id}/{new_id()}", inputs=inputs)
+    again = new_job(
+        spec, tenant=who.tenant, actor=who.actor, key=jobs.own_key("retry", job_id, new_id()), inputs=inputs
+    )
     jobs.submit(conn, [replace(again, name=job.name)])
     return reads.job(conn, who.tenant, again.id)
 

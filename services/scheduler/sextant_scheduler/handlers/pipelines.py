@@ -7,7 +7,7 @@ from typing import Any
 from sextant_scheduler.domain.pipeline import CreateStep
 from sextant_scheduler.handlers.submission import new_job
 from sextant_shared.contracts.specs import PipelineSpec
-from sextant_shared.lifecycle.jobs import NewJob
+from sextant_shared.lifecycle.jobs import NewJob, own_key
 from sextant_shared.lifecycle.machine import Job
 
 ACTOR = "scheduler"
@@ -20,7 +20,7 @@ def step_job(parent: Job, spec: PipelineSpec, action: CreateStep) -> NewJob:
         step,
         tenant=parent.tenant,
         actor=ACTOR,
-        key=f"{parent.id}/{action.step}",
+        key=own_key(parent.id, action.step),
         parent=parent,
         step=action.step,
         inputs=action.inputs,

@@ -83,7 +83,7 @@ def submit_all(
             inputs = look_up_inputs(conn, spec, tenant, user_code)
         except InvalidInput as error:
             raise InvalidInput(error.message, field=f"jobs.{index}.{error.field}", accepted=error.accepted) from None
-        new.append(new_job(spec, tenant=tenant, actor=actor, key=f"auto/{new_id()}", inputs=inputs))
+        new.append(new_job(spec, tenant=tenant, actor=actor, key=jobs.own_key("auto", new_id()), inputs=inputs))
     return list(zip(new, jobs.submit(conn, new), strict=True))
 
 
