@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from sextant_scheduler.api.application import OPEN_ROUTES
+from sextant_shared.store import tables as t
 
 from .conftest import Api
 
@@ -54,11 +57,31 @@ def test_a_reader_reads_and_does_not_write(api: Api) -> None:
     assert "jobs:write" in refused.json()["detail"]
 
 
-def test_a_revoked_key_is_refused(api: Api) -> None:
-    key_id, secret = api.key("jobs:read")
-    assert api.http.delete(f"/v1/keys/{key_id}").status_code == 200
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_key_that_is_over_is_refused_everywhere(api: Api, how: str) -> None:
+    key_id, secret = api.key("admin")
+    if how == "revoked":
+        assert api.http.delete(f"/v1/keys/{key_id}").status_code == 200
+    else:
+        with api.engine.begin() as conn:
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            conn.execute(update(t.api_keys).where(t.api_keys.c.id == key_id).values(expires_at=past))
     with httpx.Client(base_url=api.http.base_url, headers={"Authorization": f"Bearer {secret}"}) as former:
-        assert former.get("/v1/jobs").status_code == 401
+        for method, path in calls(api):
+            if path not in OPEN_ROUTES:
+                assert former.request(method, path, json={}).status_code == 401, (method, path)
+
+
+def test_a_websocket_is_not_opened(api: Api) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    with httpx.Client(base_url=api.http.base_url, headers=upgrade) as stranger:
+        for path in (f"/v1/jobs/{uuid4()}/stream", "/v1/jobs", "/ws"):
+            assert stranger.get(path).status_code in (400, 401, 403, 404), path
 
 
 @pytest.mark.parametrize("scopes", [[], ["everything"], ["jobs:read"] * 50])
