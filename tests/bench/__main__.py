@@ -27,6 +27,7 @@ BENCHES = {
     "prepare": "tests.bench.prepare",
     "simulate": "tests.bench.simulate",
     "mutants": "tests.bench.mutants",
+    "soak": "tests.bench.soak",
     "chaos": "tests.bench.chaos",
     "forecast": "tests.bench.forecast",
     "intents": "tests.bench.intents",
