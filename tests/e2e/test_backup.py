@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sextant import Client
+from sextant.command.app import build
 from sextant.errors import BadInput
 from sextant.stack import control, keeping
 from sextant.stack.home import Home
@@ -97,7 +99,8 @@ def _check(client: Client, restored: Stack, stack: Stack, load: Load, began: flo
 def test_a_damaged_backup_restores_nothing(stack: Stack, tmp_path: Path) -> None:
     stack.client.wait(stack.client.submit({**PIPELINE["steps"]["data"], "name": "small-digits"}), timeout=60)
     file = tmp_path / "sextant.tar"
-    keeping.backup(stack.home, file, quiet)
+    typed = CliRunner().invoke(build(), ["backup", str(file)], env={"SEXTANT_HOME": str(stack.home)})
+    assert typed.exit_code == 0, typed.output
     whole = file.read_bytes()
     changed = bytearray(whole)
     changed[whole.rindex(b"ARROW1") - 100] ^= 1
@@ -105,5 +108,9 @@ def test_a_damaged_backup_restores_nothing(stack: Stack, tmp_path: Path) -> None
     damages = {"damaged|cannot be read": cut, "hash": bytes(changed), "cannot be read": b"hello" * 1000}
     for says, content in damages.items():
         file.write_bytes(content)
-        with home_directory() as elsewhere, pytest.raises((BadInput, StackFailed), match=says):
-            keeping.restore(elsewhere, file, quiet)
+        with home_directory() as elsewhere:
+            with pytest.raises((BadInput, StackFailed), match=says):
+                keeping.restore(elsewhere, file, quiet)
+            typed = CliRunner().invoke(build(), ["restore", str(file)], env={"SEXTANT_HOME": str(elsewhere)})
+            assert typed.exit_code not in (0, None)
+            assert "Traceback" not in typed.output

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sextant.command.app import build
 from sextant.errors import BadInput
 from tests.e2e.conftest import Stack
 
@@ -59,9 +62,13 @@ def test_another_outcome_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) 
         return {**spec, "config": {**spec["config"], "seed": 4}}
 
     monkeypatch.setattr(reproducing, "spec_of", careless)
-    (found,) = stack.client.reproduce(train, timeout=120)
-    assert found.verdict == "different"
-    assert "model.safetensors differs" in found.differences
+    monkeypatch.setenv("SEXTANT_URL", stack.url)
+    monkeypatch.setenv("SEXTANT_API_KEY", stack.client.profile.key or "")
+    run = CliRunner().invoke(build(), ["reproduce", str(train.id), "--json"])
+    assert run.exit_code == 1, run.output
+    (found,) = json.loads(run.stdout)
+    assert found["verdict"] == "different"
+    assert "model.safetensors differs" in found["differences"]
 
 
 def test_what_left_nothing_to_compare_is_refused(stack: Stack) -> None:
