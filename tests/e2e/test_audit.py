@@ -20,6 +20,13 @@ def run(*words: str, status: int = 0) -> str:
     return done.stdout
 
 
+def run_all(*words: str, status: int) -> str:
+    """The command's output, errors too."""
+    done = CliRunner().invoke(build(), list(words))
+    assert done.exit_code == status, done.output
+    return done.output
+
+
 def test_a_jobs_story_is_told_kept_and_proved(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEXTANT_URL", stack.url)
     monkeypatch.setenv("SEXTANT_API_KEY", stack.client.profile.key or "")
@@ -30,6 +37,14 @@ def test_a_jobs_story_is_told_kept_and_proved(stack: Stack, tmp_path: Path, monk
     assert "ended well" in told
     assert "gave answer 42" in told
     assert json.loads(run("audit", "verify", "--job", str(job.id), "--json"))["verdict"] == "ok"
+
+    listed = json.loads(run("audit", "list", str(job.id), "--json"))
+    assert [row["event"] for row in listed][:1] == ["submitted"]
+    archive = tmp_path / "archive.jsonl"
+    expire = ["audit", "expire", "--before", "2020-01-01", "--archive", str(archive)]
+    assert json.loads(run(*expire, "--json"))["rows"] == 0
+    assert str(job.id) in archive.read_text()
+    assert "cannot be written" in run_all(*expire, status=2)  # An archive is not written over.
 
     log, kept = tmp_path / "log.jsonl", tmp_path / "kept"
     key = str(Home(stack.home).notary_pubkey)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from random import Random
 
@@ -131,7 +132,9 @@ def test_the_notary_makes_no_new_key_for_an_old_log(logged: Engine, notary: Path
         Notary(conn, Seals(notary))
 
 
-def test_old_rows_are_taken_out_and_the_others_can_still_be_proved(database: Engine, notary: Path) -> None:
+def test_old_rows_are_taken_out_and_the_others_can_still_be_proved(
+    database: Engine, notary: Path, tmp_path: Path
+) -> None:
     old, new = 4, 2
     tampering.fill(database, old, Random(1))
     with database.begin() as conn:
@@ -144,6 +147,10 @@ def test_old_rows_are_taken_out_and_the_others_can_still_be_proved(database: Eng
     tampering.fill(database, new, Random(2))
     tampering.seal(database, notary)
     before = verdict(database, notary)
+    archive, kept = tmp_path / "archive.jsonl", tmp_path / "kept"
+    shutil.copytree(notary / "checkpoints", kept)
+    with database.connect() as conn:
+        archive.write_text("".join(tampering.exported(conn)))
     with database.begin() as conn:
         limit = conn.execute(text("SELECT now() - interval '40 days'")).scalar_one()
         rows = sealing.expire(conn, tampering.TENANT, limit, "key:admin")
@@ -154,6 +161,9 @@ def test_old_rows_are_taken_out_and_the_others_can_still_be_proved(database: Eng
     after = verdict(database, notary)
     assert (after.verdict, after.reason) == ("ok", None)
     assert (after.expired, after.rows) == (rows, before.rows - rows + 1)
+    # What was taken out is proved by the archive, and the checkpoints of that time.
+    given = ["--log", str(archive), "--pubkey", str(notary / "key.pub"), "--checkpoints", str(kept)]
+    assert CliRunner().invoke(build(), ["audit", "verify", *given]).exit_code == 0
     with pytest.raises(Exception, match="30 days"), database.begin() as conn:
         sealing.expire(conn, tampering.TENANT, conn.execute(text("SELECT now()")).scalar_one(), "key:admin")
 
