@@ -99,7 +99,7 @@ def _tell(report: Report, rates: list[float], steady: list[Phase], seconds: floa
         report.figure(name, percentile(latencies, share))
     report.figure("errors", offered - len(latencies))
     report.sample("submit_per_second", rates)
-    report.sample("p99_ms_by_second", [worth for phase in steady for worth in _by_second(phase)])
+    report.sample("p99_ms_by_second", _by_second(steady))
     report.note(
         f"latency counts from when a request was due; {KEYS} keys over {CONNECTIONS} connections, open beforehand"
     )
@@ -116,7 +116,7 @@ def _tell_floor(report: Report, steady: list[Phase], bare: list[Phase]) -> None:
     ]
     report.figure("p99_ratio", statistics.median(ratios))
     report.sample("p99_ratio", ratios)
-    report.sample("floor_p99_ms_by_second", [worth for phase in bare for worth in _by_second(phase)])
+    report.sample("floor_p99_ms_by_second", _by_second(bare))
     report.note(
         "floor: the same stream on the same rows and indices, a statement each, FastAPI + asyncpg, in turns with ours; "
         "p99_ratio is the median of the rounds"
@@ -145,23 +145,24 @@ def _tell_overload(report: Report, over: Phase, seconds: float) -> None:
 def _tell_return(report: Report, before: list[Phase], after: Phase) -> None:
     report.figure("back_to_normal_s", _back_to_normal(after))
     report.figure("other_answers_after", after.wrong())
-    seconds = {"before": [worth for phase in before for worth in _by_second(phase)], "after": _by_second(after)}
+    seconds = {"before": _by_second(before), "after": _by_second([after])}
     told = ", ".join(f"{sum(s > TARGET_MS for s in found)} of {len(found)} {name}" for name, found in seconds.items())
     report.note(f"normal again: from {STEADY_S} good seconds on; seconds over {TARGET_MS:.0f} ms at p99: {told}")
 
 
-def _by_second(phase: Phase) -> list[float]:
+def _by_second(phases: list[Phase]) -> list[float]:
     """The 99th percentile of what was due in each second, in ms; a second with a refusal counts as without answers."""
-    seconds: dict[int, list[float]] = {}
-    for answer in phase.answers:
-        worth = 1000 * answer.latency_s if answer.status == 202 else 1000 * PATIENCE_S
-        seconds.setdefault(int(answer.due_s), []).append(worth)
+    seconds: dict[tuple[int, int], list[float]] = {}
+    for number, phase in enumerate(phases):
+        for answer in phase.answers:
+            worth = 1000 * answer.latency_s if answer.status == 202 else 1000 * PATIENCE_S
+            seconds.setdefault((number, int(answer.due_s)), []).append(worth)
     return [percentile(seconds[second], 0.99) for second in sorted(seconds)]
 
 
 def _back_to_normal(after: Phase) -> float:
     """Seconds from the end of the overload after which STEADY_S seconds in a row are as they should be."""
-    good = [p99 <= TARGET_MS for p99 in _by_second(after)]
+    good = [p99 <= TARGET_MS for p99 in _by_second([after])]
     steady = [start for start in range(len(good) - STEADY_S + 1) if all(good[start : start + STEADY_S])]
     return float(steady[0] if steady else len(good))
 

@@ -111,11 +111,12 @@ def _look(platform: Platform, engine: Engine, looks: Looks, hours: float) -> Non
 
 
 def _family(platform: Platform) -> Iterator[tuple[str, psutil.Process]]:
-    """The platform's processes, those that these have started under their names; what comes and goes is none."""
+    """The platform's processes; under their names what PostgreSQL has started, and the trainer, whose ranks are forked
+    from a child that stays."""
     for name, pid in platform.pids.items():
         process = psutil.Process(pid)
         yield name, process
-        if name == "postgres":
+        if name in ("postgres", "trainer"):
             yield from ((name, child) for child in process.children())
 
 

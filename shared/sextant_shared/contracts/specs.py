@@ -102,6 +102,7 @@ class Window(Accepted):
 
 
 PACKAGE_SET = re.compile(r"package://[a-z0-9_-]+/[a-z0-9_-]+")
+"""How a set of a package is named; which there are, is known where data are prepared."""
 
 
 class PrepareSpec(JobSpec):
