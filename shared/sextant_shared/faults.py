@@ -46,6 +46,19 @@ class Point(StrEnum):
     ENDING_COMMITTED = "ending.committed"
     RECOVER_WRITTEN = "recover.written"  #: what an earlier process held is handed back, not committed
     RECOVER_COMMITTED = "recover.committed"
+    SUMMON_WRITTEN = "summon.written"  #: a gang's members are called, not committed
+    SUMMON_COMMITTED = "summon.committed"  #: called, and nobody has been woken
+    JOIN_WRITTEN = "join.written"  #: a member's lease is taken, not committed
+    JOIN_COMMITTED = "join.committed"  #: the member has joined, and none of its ranks has begun
+    LEAVE_WRITTEN = "leave.written"  #: how a member's ranks ended is written, not committed
+    LEAVE_COMMITTED = "leave.committed"
+    ENLIST_WRITTEN = "enlist.written"  #: the jobs of a work's pieces are inserted, not committed
+    ENLIST_COMMITTED = "enlist.committed"  #: they are there, and nobody has been woken
+    PIECES_FETCHED = "pieces.fetched"  #: all pieces are done and here, the work has not gone on with them
+    SEARCH_DECIDED = "search.decided"  #: trials are inserted or told, not committed
+    SEARCH_COMMITTED = "search.committed"  #: they are there, and nobody has been woken
+    SEAL_WRITTEN = "seal.written"  #: a checkpoint is signed and written, not committed
+    SEAL_COMMITTED = "seal.committed"  #: the database has it, the notary's own file has not
 
 
 class Faults(Protocol):

@@ -53,8 +53,9 @@ class Report:
         """The table, and the JSON line."""
         flush, stolen = flush_ms(), stolen_percent(self._ticks)
         sys.stdout.write(f"{self.name}{' (quick)' if self.quick else ''}\n")
+        width = max(map(len, self.figures), default=0)
         for key, value in self.figures.items():
-            sys.stdout.write(f"  {key:<22}{value:>12.4g}\n")
+            sys.stdout.write(f"  {key:<{width}}{value:>12.4g}\n")
         for note in self.notes:
             sys.stdout.write(f"  note: {note}\n")
         state = f"load {self._load[0]:.2f} before, {stolen:.1f} % stolen; fdatasync p50 {flush:.2f} ms"

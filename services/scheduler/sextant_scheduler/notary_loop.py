@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sextant_scheduler.handlers.notary import BATCH, Notary, Refused, Seals
 from sextant_scheduler.metrics import NotaryMetrics
+from sextant_shared.faults import NO_FAULTS, Faults, Point
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +23,9 @@ AGAIN_S = 5.0
 class NotaryLoop:
     """Runs until stopped."""
 
-    def __init__(self, engine: Engine, seals: Seals, metrics: NotaryMetrics) -> None:
+    def __init__(self, engine: Engine, seals: Seals, metrics: NotaryMetrics, faults: Faults = NO_FAULTS) -> None:
         self._engine = engine
+        self._faults = faults
         self._seals = seals
         self._metrics = metrics
         self._stopping = threading.Event()
@@ -60,7 +62,10 @@ class NotaryLoop:
         while not self._stopping.is_set():
             with self._engine.begin() as conn:
                 sealed = notary.seal(conn)
+                if sealed is not None:
+                    self._faults.reach(Point.SEAL_WRITTEN)
             if sealed is not None:
+                self._faults.reach(Point.SEAL_COMMITTED)
                 notary.publish(sealed)
             self._metrics.sealed.set(notary.size)
             if sealed is None or sealed.rows < BATCH:

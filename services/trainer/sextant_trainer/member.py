@@ -25,6 +25,7 @@ from sextant_shared.execution.orders import lay_out
 from sextant_shared.execution.quota import Quota
 from sextant_shared.execution.workbench import Checkpoint, Failed, parse_event
 from sextant_shared.execution.workshop import Workshop
+from sextant_shared.faults import Point
 from sextant_shared.lifecycle import gangs, jobs
 from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.place import Place
@@ -45,8 +46,10 @@ class Members:
         sent = time.monotonic()
         with self._shop.engine.begin() as conn:
             joined = gangs.join(conn, job_id, self._node, self._shop.lease_s)
-        if joined is None:
-            return False
+            if joined is None:
+                return False
+            self._shop.faults.reach(Point.JOIN_WRITTEN)
+        self._shop.faults.reach(Point.JOIN_COMMITTED)
         member = Member(self._shop, self._launcher, self._node, *joined, Hold.since(sent, self._shop.lease_s))
         with self._lock:
             self._running.add(member)
@@ -96,6 +99,8 @@ class Member:
                 ended = self._run_leased()
                 with self._shop.engine.begin() as conn:
                     gangs.leave(conn, self._job.id, self._node, self._job.fence, ended)
+                    self._shop.faults.reach(Point.LEAVE_WRITTEN)
+                self._shop.faults.reach(Point.LEAVE_COMMITTED)
             log.info("member.left", **ended)
         except SQLAlchemyError as error:
             log.warning("member.store_unavailable", error=type(error).__name__)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sextant_shared.bus import Bus
 from sextant_shared.contracts.messages import JobEvent
+from sextant_shared.faults import NO_FAULTS, Faults, Point
 from sextant_tuner import store
 
 log = structlog.get_logger(__name__)
@@ -24,8 +25,10 @@ ROUND_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 class TunerLoop:
     """Runs until stopped. Optuna is loaded with the first search: an idle tuner is small."""
 
-    def __init__(self, engine: AsyncEngine, bus: Bus, rng: Random, registry: CollectorRegistry) -> None:
-        self._engine, self._bus, self._rng = engine, bus, rng
+    def __init__(
+        self, engine: AsyncEngine, bus: Bus, rng: Random, registry: CollectorRegistry, faults: Faults = NO_FAULTS
+    ) -> None:
+        self._engine, self._bus, self._rng, self._faults = engine, bus, rng, faults
         self._open = Gauge("sextant_searches_open", "Searches that have not ended", registry=registry)
         self._seconds = Histogram(
             "sextant_search_round_seconds", "Time to advance one search", buckets=ROUND_SECONDS, registry=registry
@@ -69,7 +72,10 @@ class TunerLoop:
             with self._seconds.time():
                 async with self._engine.begin() as conn:
                     acted = await conn.run_sync(handlers.advance, job_id, self._rng)
+                    if acted:
+                        self._faults.reach(Point.SEARCH_DECIDED)
             if acted:
+                self._faults.reach(Point.SEARCH_COMMITTED)
                 await self._bus.wake()
 
     async def _on_event(self, subject: str, payload: bytes) -> None:

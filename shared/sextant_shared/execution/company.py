@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sextant_shared.contracts.messages import SUMMONED
 from sextant_shared.execution.workbench import Failed
 from sextant_shared.execution.workshop import Workshop
+from sextant_shared.faults import Point
 from sextant_shared.lifecycle import gangs
 from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.place import Place
@@ -29,6 +30,8 @@ class Company:
         if self._needed and meeting is not None:
             with self._shop.engine.begin() as conn:
                 gangs.summon(conn, self._job.id, self._job.fence, node, meeting, JOIN_WITHIN_S)
+                self._shop.faults.reach(Point.SUMMON_WRITTEN)
+            self._shop.faults.reach(Point.SUMMON_COMMITTED)
             self._shop.bus.publish(SUMMONED)
 
     def look(self, conn: Connection) -> bool:

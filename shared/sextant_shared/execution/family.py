@@ -19,6 +19,7 @@ from sextant_shared.artefacts import File
 from sextant_shared.errors import NotFound
 from sextant_shared.execution.workbench import Divided, Failed, Parts
 from sextant_shared.execution.workshop import Workshop
+from sextant_shared.faults import Point
 from sextant_shared.lifecycle import jobs, pieces
 from sextant_shared.lifecycle.machine import Cancel, Job
 from sextant_shared.lifecycle.pieces import PieceJob
@@ -67,6 +68,7 @@ class Family:
                 return done
             directories = self._fetched(done, useless)
             if len(directories) == len(orders):
+                self._shop.faults.reach(Point.PIECES_FETCHED)
                 reused = {job.digest for job in done if job.parent_id != self._job.id}
                 return Parts(
                     note=divided.note,
@@ -96,6 +98,8 @@ class Family:
         """The jobs of all pieces, ended: such as were cancelled by somebody else among them."""
         with self._shop.engine.begin() as conn:
             self._ids = list(pieces.enlist(conn, self._job, orders, useless, self._shop.worker).values())
+            self._shop.faults.reach(Point.ENLIST_WRITTEN)
+        self._shop.faults.reach(Point.ENLIST_COMMITTED)
         self._shop.bus.wake()
         while not self._dismissed.is_set():
             now = self._look()

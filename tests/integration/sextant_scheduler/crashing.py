@@ -26,7 +26,7 @@ from sextant_shared.execution.launching import Ending, Running
 from sextant_shared.execution.measures import Measures
 from sextant_shared.execution.probe import ProbeLauncher
 from sextant_shared.execution.supervisor import Supervisor
-from sextant_shared.execution.workbench import Checkpoint, Result
+from sextant_shared.execution.workbench import Checkpoint, Divided, Piece, Result, WorkOrder
 from sextant_shared.execution.worker import lock_worker
 from sextant_shared.execution.workshop import Workshop
 from sextant_shared.faults import Point
@@ -36,7 +36,9 @@ from sextant_shared.store.engine import connect, connect_async, connect_autocomm
 STATUS = 9
 LEASE_S = 10.0
 """Longer than a process takes to start: what a worker held when it died is its successor's to recover."""
-NODE = "crash-node"
+NODES = {"agent": ("crash-node", 2), "second": ("second-node", 1)}
+"""Name and slots by role: a gang of three needs both, and the one with more slots leads."""
+METRIC = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -88,20 +90,10 @@ class Filing:
         return ProbeLauncher().start(directory, place)
 
 
-class Training:
-    """Work that makes a checkpoint and then a result."""
+class Threaded:
+    """Work without a process."""
 
-    meeting: str | None = None
-
-    def start(self, directory: Path, place: Place) -> Running:
-        (directory / "out" / "step").mkdir()
-        (directory / "out" / "step" / "weights.bin").write_bytes(b"weights")
-        return self
-
-    def events(self) -> Iterator[bytes]:
-        yield Checkpoint(path="step", step=1, samples=8).model_dump_json().encode()
-        time.sleep(0.2)
-        yield Result(outputs={}).model_dump_json().encode()
+    meeting: str | None = "127.0.0.1:1"
 
     def processes(self) -> tuple[()]:
         return ()
@@ -114,6 +106,39 @@ class Training:
 
     def kill(self) -> None:
         return
+
+
+class Training(Threaded):
+    """Work that makes a checkpoint and then a result."""
+
+    def start(self, directory: Path, place: Place) -> Running:
+        (directory / "out" / "step").mkdir()
+        (directory / "out" / "step" / "weights.bin").write_bytes(b"weights")
+        return self
+
+    def events(self) -> Iterator[bytes]:
+        yield Checkpoint(path="step", step=1, samples=8).model_dump_json().encode()
+        time.sleep(0.2)
+        yield Result(outputs={"metrics": {METRIC: 0.5}}).model_dump_json().encode()
+
+
+class Dividing(Threaded):
+    """Work that wants two pieces done first."""
+
+    order: WorkOrder
+
+    def start(self, directory: Path, place: Place) -> Running:
+        made = Dividing()
+        made.order = WorkOrder.model_validate_json((directory / "work.json").read_bytes())
+        (directory / "out" / "rows.bin").write_bytes(made.order.job_id.encode())
+        return made
+
+    def events(self) -> Iterator[bytes]:
+        if self.order.parts or "piece" in self.order.inputs:
+            yield Result(outputs={}).model_dump_json().encode()
+        else:
+            pieces = [Piece(digest=f"{number}{self.order.job_id}", order={}) for number in range(2)]
+            yield Divided(pieces=pieces, note={}).model_dump_json().encode()
 
 
 def control(config: Config, faults: Dying) -> None:
@@ -138,54 +163,88 @@ def control(config: Config, faults: Dying) -> None:
 
 
 def _workshop(config: Config, faults: Dying, worker: str) -> Workshop:
+    """Its work stands in a directory of its own: processes of several nodes run on one machine here."""
     settings = config.settings
     return Workshop(
         engine=connect(settings.database_url),
         artefacts=Artefacts(settings.artefacts_url, settings.work_dir / "cache"),
         bus=ThreadedBus(settings.nats_url, worker),
-        directory=settings.work_dir / "jobs",
+        directory=settings.work_dir / worker,
         worker=worker,
         lease_s=LEASE_S,
-        launchers={"probe": Filing(), "train": Training()},
+        launchers={"probe": Filing(), "train": Training(), "prepare": Dividing()},
         measures=Measures(CollectorRegistry()),
         faults=faults,
     )
 
 
-def worker(config: Config, faults: Dying) -> None:
+def worker(config: Config, faults: Dying, name: str = "worker", kind: str = "probe") -> None:
     """As `execution.worker.run_worker`."""
     from sextant_shared import queue
 
-    lock = lock_worker(config.settings.work_dir, "worker")
-    supervisor = Supervisor(_workshop(config, faults, "crash-worker"))
+    lock = lock_worker(config.settings.work_dir, name)
+    supervisor = Supervisor(_workshop(config, faults, f"crash-{name}"))
     supervisor.listen()
     supervisor.recover()
     app = queue.build_queue(config.redis_url)
 
     @app.task(name=queue.TASK)  # type: ignore[untyped-decorator]
     def run(job_id: str) -> None:
-        supervisor.run(UUID(job_id))
+        supervisor.run_next(UUID(job_id))
 
     quiet = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True, "quiet": True}
-    app.Worker(pool="threads", concurrency=1, queues=["probe"], loglevel="WARNING", **quiet).start()
+    app.Worker(pool="threads", concurrency=1, queues=[kind], loglevel="WARNING", **quiet).start()
     del lock
 
 
-def agent(config: Config, faults: Dying) -> None:
+def divider(config: Config, faults: Dying) -> None:
+    """A worker whose jobs are divided."""
+    worker(config, faults, "divider", "prepare")
+
+
+def agent(config: Config, faults: Dying, role: str = "agent") -> None:
     """As `sextant_trainer.app.run`."""
     from sextant_shared.contracts.messages import NodeAlive
     from sextant_trainer.consumer import Agent
     from sextant_trainer.member import Members
 
-    lock = lock_worker(config.settings.work_dir, "agent")
-    shop = _workshop(config, faults, f"{NODE}/trainer")
+    node, slots = NODES[role]
+    lock = lock_worker(config.settings.work_dir, role)
+    shop = _workshop(config, faults, f"{node}/trainer")
     supervisor = Supervisor(shop)
     supervisor.listen()
     supervisor.recover()
-    members = Members(shop, shop.launchers["train"], NODE)
+    members = Members(shop, shop.launchers["train"], node)
     members.recover()
-    Agent(shop, supervisor, members, NodeAlive(name=NODE, instance=str(os.getpid()), slots=2), 0.5).run()
+    Agent(shop, supervisor, members, NodeAlive(name=node, instance=str(os.getpid()), slots=slots), 0.5).run()
     del lock
+
+
+def second(config: Config, faults: Dying) -> None:
+    """The node that is a member where the other leads."""
+    agent(config, faults, "second")
+
+
+def tuner(config: Config, faults: Dying) -> None:
+    """As `sextant_tuner.app.main`."""
+    from sextant_tuner.consumer import TunerLoop
+
+    async def run() -> None:
+        bus = await Bus.connect(config.nats_url, "tuner")
+        engine = connect_async(config.database_url, size=2)
+        await TunerLoop(engine, bus, Random(), CollectorRegistry(), faults).run()
+
+    asyncio.run(run())
+
+
+def notary(config: Config, faults: Dying) -> None:
+    """As `app.run_notary`."""
+    from sextant_scheduler.handlers.notary import Seals
+    from sextant_scheduler.metrics import NotaryMetrics
+    from sextant_scheduler.notary_loop import NotaryLoop
+
+    seals = Seals(Path(config.directory) / "notary")
+    NotaryLoop(connect(config.database_url, size=1), seals, NotaryMetrics(CollectorRegistry()), faults).run()
 
 
 def submitter(config: Config, faults: Dying) -> None:
@@ -214,7 +273,7 @@ def submitter(config: Config, faults: Dying) -> None:
     asyncio.run(run())
 
 
-ROLES = {"control": control, "worker": worker, "agent": agent, "submitter": submitter}
+ROLES = {role.__name__: role for role in (control, worker, divider, agent, second, tuner, notary, submitter)}
 
 
 def main(role: str, config: str, point: str | None = None) -> None:

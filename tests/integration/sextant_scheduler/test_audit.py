@@ -18,6 +18,7 @@ from sextant import Client, auditing, witnessing
 from sextant.command.app import build
 from sextant_scheduler.handlers.notary import Notary, Refused, Seals
 from sextant_scheduler.store import sealing
+from sextant_shared.contracts import notes
 
 
 @pytest.fixture
@@ -116,6 +117,17 @@ def test_the_notary_goes_on_where_it_was_and_keeps_what_a_crash_left_unwritten(l
         assert second.seal(conn) is None
         with pytest.raises(Refused, match="another one"):
             first.seal(conn)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_the_notary_completes_a_note_that_a_full_disk_cut_off(logged: Engine, notary: Path, share: float) -> None:
+    (file,) = (notary / "checkpoints").iterdir()
+    whole = file.read_text()
+    *_, last = notes.split(whole)
+    file.write_text(whole[: len(whole) - round((1 - share) * len(last))])
+    with logged.begin() as conn:
+        Notary(conn, Seals(notary))
+    assert file.read_text() == whole
 
 
 @pytest.mark.parametrize("kind", ["rewrite a chain and its leaves", "cut a job's last row", "roll everything back"])

@@ -22,6 +22,7 @@ from tests.chaos.evidence import Files, read_store, read_stream
 from tests.chaos.workload import Answer
 
 from sextant.stack.running import RunningServers
+from sextant_scheduler.handlers.notary import Notary, Seals
 from sextant_shared.faults import Point
 from sextant_shared.queue import MARK
 
@@ -37,13 +38,32 @@ JOBS: list[dict[str, Any]] = [
     TRAIN,
     {"kind": "probe"},
 ]
+TRIALS = 2
 LONG = {"kind": "probe", "sleep_s": 3.8}
 """Long enough for a heartbeat."""
+GANG = {**TRAIN, "resources": {"ranks": 3}}
+PREPARE = {"kind": "prepare", "source": "package://sklearn/wine", "task": "tabular", "retry": {"backoff_s": 0.2}}
+SEARCH = {**TRAIN, "kind": "tune", "trials": TRIALS, "maximize": "accuracy"}
+FOR = {"beat": LONG, "divider": PREPARE, "second": GANG, "agent": GANG, "tuner": SEARCH}
+"""A job that leads to points of this group or this role, where those that are always there do not."""
+PARTS = {"pipeline": 2, "prepare": 2, "tune": TRIALS}
+"""Jobs that a job of this kind is made of."""
+
+
+def group(point: str) -> str:
+    """What it is about."""
+    return point.partition(".")[0]
+
+
 OF_ROLE = {
-    "submitter": [p for p in Point if p.startswith("submit.")],
-    "control": [p for p in Point if p.split(".")[0] in ("relay", "dispatch", "place", "repair", "advance", "recall")],
-    "agent": [p for p in Point if p.startswith("checkpoint.")],
-    "worker": [p for p in Point if p.split(".")[0] in ("claim", "attempt", "beat", "result", "ending", "recover")],
+    "submitter": [p for p in Point if group(p) == "submit"],
+    "control": [p for p in Point if group(p) in ("relay", "dispatch", "place", "repair", "advance", "recall")],
+    "agent": [p for p in Point if group(p) in ("checkpoint", "summon")],
+    "second": [p for p in Point if group(p) in ("join", "leave")],
+    "worker": [p for p in Point if group(p) in ("claim", "attempt", "beat", "result", "ending", "recover")],
+    "divider": [p for p in Point if group(p) in ("enlist", "pieces")],
+    "tuner": [p for p in Point if group(p) == "search"],
+    "notary": [p for p in Point if group(p) == "seal"],
 }
 ROUNDS = [
     {role: point for role, point in zip(OF_ROLE, points, strict=True) if point}
@@ -99,16 +119,18 @@ class Installation:
         """The end of its log."""
         return (self.directory / f"{role}.log").read_text()[-2000:]
 
-    def want(self, number: int, *, long: bool) -> list[str]:
-        """More jobs for the submitter to submit; their keys."""
-        more = {f"{number}/{index}": spec for index, spec in enumerate([*([LONG] if long else []), *JOBS])}
+    def want(self, number: int, points: dict[str, str]) -> list[str]:
+        """More jobs for the submitter to submit, that lead to the points; their keys."""
+        wanting = {*points, *map(group, points.values())}
+        specs = {json.dumps(spec): spec for name, spec in FOR.items() if name in wanting}
+        more = {f"{number}/{index}": spec for index, spec in enumerate([*specs.values(), *JOBS])}
         self.wanted |= more
         (self.directory / "wanted.json").write_text(json.dumps(self.wanted))
         return list(more)
 
     def round(self, number: int, points: dict[str, str]) -> None:
         """Arm the processes, let them work, restart those that died, and wait for the end."""
-        keys = self.want(number, long=any(point.startswith("beat.") for point in points.values()))
+        keys = self.want(number, points)
         # There is something to recover only for the successor of one that died.
         armed = {
             role: [*([Point.CLAIM_COMMITTED] if point.startswith("recover.") else []), point]
@@ -141,6 +163,16 @@ class Installation:
         logs = "\n".join(self.tail(role) for role in self.running)
         raise AssertionError(f"{keys}: still open: {left}\n{logs}")
 
+    def wait_for_the_notary(self) -> None:
+        """Until every row of the audit log is sealed."""
+        until = time.monotonic() + ENDS_WITHIN_S
+        while time.monotonic() < until:
+            with self.engine.connect() as conn:
+                if not conn.execute(text("SELECT count(*) FROM audit_unsealed")).scalar_one():
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"rows wait for their seal\n{self.tail('notary')}")
+
     def stop(self) -> None:
         """End all."""
         for process in self.running.values():
@@ -155,7 +187,7 @@ def installation(
     """Nothing armed."""
     urls = {"database_url": database_url, "redis_url": servers.urls.redis_url, "nats_url": servers.urls.nats_url}
     made = Installation({**urls, "directory": str(tmp_path)}, database)
-    for role in ("control", "worker", "agent"):
+    for role in OF_ROLE.keys() - {"submitter"}:
         made.start(role)
     yield made
     made.stop()
@@ -186,8 +218,11 @@ def verify(installation: Installation, nats_url: str) -> None:
         *invariants.unfinished(store),
     ]
     assert found == []
-    steps = len(store.jobs) - len(answers)
-    assert steps == 2 * sum(spec["kind"] == "pipeline" for spec in installation.wanted.values()), "I2"
+    parts = len(store.jobs) - len(answers)
+    assert parts == sum(PARTS.get(spec["kind"], 0) for spec in installation.wanted.values()), "I2"
+    with installation.engine.begin() as conn:
+        notary = Notary(conn, Seals(installation.directory / "notary"))
+        assert notary.size == conn.execute(text("SELECT count(*) FROM audit")).scalar_one(), "I9"
     with installation.engine.connect() as conn:
         for what, query in WRONG.items():
             assert conn.execute(text(query)).all() == [], what
@@ -200,6 +235,7 @@ def crash(installation: Installation, nats_url: str, repetitions: int) -> None:
         for points in ROUNDS:
             installation.round(number, dict(points))
             number += 1
+    installation.wait_for_the_notary()
     verify(installation, nats_url)
     hit = set((installation.directory / "hits.txt").read_text().split())
     assert hit == set(Point), f"never reached: {sorted(set(Point) - hit)}"

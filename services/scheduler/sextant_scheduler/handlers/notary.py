@@ -58,6 +58,13 @@ class Seals:
         """Keep a checkpoint; it is on the disk when this returns."""
         _write(self._checkpoints / datetime.now(UTC).strftime("%Y-%m-%d"), note, os.O_APPEND, 0o644)
 
+    def mend(self, stored: list[str]) -> None:
+        """Take away the end of the newest file where it is one of these notes, cut off by a full disk or a crash."""
+        for file in sorted(self._checkpoints.iterdir())[-1:]:
+            *_, last = ["", *notes.split(file.read_text())]
+            if last and any(note != last and note.startswith(last) for note in stored):
+                os.truncate(file, file.stat().st_size - len(last.encode()))
+
 
 def _write(file: Path, text: str, flag: int, mode: int) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | flag, mode)
@@ -85,6 +92,7 @@ class Notary:
         stored = sealing.notes(conn, -1)
         self._signer = seals.signer(fresh=not stored)
         self._tree = Tree()
+        seals.mend(stored)
         kept = [self._open(note) for note in seals.notes()]
         signed = kept + [self._open(note) for note in stored]
         self._compare(conn, sorted(signed, key=lambda one: one.size))
