@@ -13,7 +13,7 @@ from sextant._flows import wait
 from sextant.errors import BadInput
 from sextant_shared.contracts.views import JobView, VersionView
 
-KINDS = ("prepare", "train", "script", "export")
+KINDS = ("prepare", "train", "script", "tune", "export", "evaluate")
 OUTPUT: Mapping[str, requests.VersionKind] = {"dataset": "dataset", "model": "model"}
 CLOSE = 1e-5
 """Relative difference of metrics up to which two runs are the same but for rounding."""
@@ -23,7 +23,9 @@ Sameness = Literal["identical", "equal", "different", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A job and its second run: every file the same (`identical`), the metrics within CLOSE (`equal`), or neither."""
+    """A job and its second run: every file of the version that it made is the same (`identical`), what it found is, to
+    within CLOSE (`equal`), or neither.
+    """
 
     job: str
     step: str | None
@@ -38,7 +40,9 @@ def sources(job: JobView) -> list[JobView]:
 
     Raises BadInput where nothing can be reproduced.
     """
-    found = [one for one in [job, *(job.steps or [])] if one.kind in KINDS and one.state == "SUCCEEDED"]
+    # Trials and pieces are done again with what they are parts of.
+    all_ = (job.steps or []) if job.kind == "pipeline" else [job]
+    found = [one for one in all_ if one.kind in KINDS and one.state == "SUCCEEDED"]
     if not found:
         raise BadInput(
             f"nothing of {job.kind} {job.id}, which is {job.state}, can be reproduced; "
@@ -63,8 +67,11 @@ def spec_of(job: JobView) -> dict[str, Any]:
             spec["model"] = {"zoo": found["zoo"], "config": found.get("model", {}), **found.get("pretrained", {})}
     if job.kind == "prepare":
         spec["reuse"] = False
-    name = _made(job)[1]["name"]
-    return {**spec, "name": f"{job.name}-again", "register_as": f"{name}-again"}
+    if job.kind == "evaluate":
+        spec["endpoint"] = inputs["endpoint"]
+    if made := _made(job):
+        spec["register_as"] = f"{made[1]['name']}-again"
+    return {**spec, "name": f"{job.name}-again"}
 
 
 def reproduce(job: JobView, timeout: float | None, policy: Policy) -> Flow[Comparison]:
@@ -81,44 +88,56 @@ def reproduce(job: JobView, timeout: float | None, policy: Policy) -> Flow[Compa
     return Comparison(*about, verdict, differences)
 
 
-def _version(job: JobView, policy: Policy) -> Flow[VersionView]:
-    kind, made = _made(job)
-    return (yield from exchange(requests.version(kind, f"{made['name']}@{made['version']}"), policy))
+def _version(job: JobView, policy: Policy) -> Flow[VersionView | None]:
+    """The version that a job made, if its kind makes any."""
+    if not (made := _made(job)):
+        return None
+    kind, output = made
+    return (yield from exchange(requests.version(kind, f"{output['name']}@{output['version']}"), policy))
 
 
-def _made(job: JobView) -> tuple[requests.VersionKind, dict[str, Any]]:
+def _made(job: JobView) -> tuple[requests.VersionKind, dict[str, Any]] | None:
     outputs = job.outputs or {}
-    name = next(name for name in OUTPUT if name in outputs)
-    return OUTPUT[name], outputs[name]
+    return next(((kind, outputs[name]) for name, kind in OUTPUT.items() if name in outputs), None)
 
 
-def compare(job: JobView, first: VersionView, again: JobView, second: VersionView) -> tuple[Sameness, list[str]]:
-    """What two runs made: the verdict, and each difference in words."""
+def compare(
+    job: JobView, first: VersionView | None, again: JobView, second: VersionView | None
+) -> tuple[Sameness, list[str]]:
+    """What two runs made and found: the verdict, and each difference in words."""
     differences: list[str] = []
-    hashes = [{file["path"]: file["sha256"] for file in version.files} for version in (first, second)]
+    hashes = [
+        {file["path"]: file["sha256"] for file in version.files} if version else {} for version in (first, second)
+    ]
     for path in sorted(hashes[0] | hashes[1]):
         if hashes[0].get(path) != hashes[1].get(path):
             both = path in hashes[0] and path in hashes[1]
             differences.append(f"{path} differs" if both else f"{path} is in one run alone")
-    same_files = not differences
-    figures = [_figures(one.outputs or {}) for one in (job, again)]
-    apart = [name for name in sorted(figures[0] | figures[1]) if not _close(figures[0].get(name), figures[1].get(name))]
-    differences += [f"{name}: {figures[0].get(name)} and {figures[1].get(name)}" for name in apart]
+    same_files = bool(hashes[0]) and not differences
+    found = [_found(one.outputs or {}) for one in (job, again)]
+    apart = [name for name in sorted(found[0] | found[1]) if not _close(found[0].get(name), found[1].get(name))]
+    differences += [f"{name}: {found[0].get(name)} and {found[1].get(name)}" for name in apart]
     differences += _tools(job, again)
     if same_files and not apart:
         return "identical", differences
-    return ("different" if apart or not figures[0] else "equal"), differences
+    return ("different" if apart or not found[0] else "equal"), differences
 
 
-def _close(first: float | None, second: float | None) -> bool:
-    return first is not None and second is not None and math.isclose(first, second, rel_tol=CLOSE, abs_tol=CLOSE)
+def _close(first: Any, second: Any) -> bool:
+    if isinstance(first, float) and isinstance(second, float | int):
+        return math.isclose(first, second, rel_tol=CLOSE, abs_tol=CLOSE)
+    return bool(first == second)
 
 
-def _figures(outputs: dict[str, Any]) -> dict[str, float]:
-    """Metrics, and counts of rows: what does not depend on how fast the machine was."""
-    found = dict(outputs.get("metrics", {}))
-    rows = outputs.get("rows", {})
-    return {**found, **({f"rows of {name}": count for name, count in rows.items()} if isinstance(rows, dict) else {})}
+def _found(outputs: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on how fast the machine was: metrics, numbers of rows, what was chosen or served."""
+    found = {name: value for name, value in outputs.items() if name in ("best_value", "best_trial", "trials", "failed")}
+    found |= outputs.get("metrics", {})
+    for group, name in (("rows", "rows of"), ("served", "served")):
+        if isinstance(values := outputs.get(group), dict):
+            found |= {f"{name} {key}": value for key, value in values.items()}
+    config = outputs.get("best", {}).get("config", {})
+    return found | {f"best {key}": value for key, value in config.items()}
 
 
 def _tools(job: JobView, again: JobView) -> list[str]:

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 HOUR_S = 3600.0
 EVENTS = "EVENTS"
+EVENTS_KEPT_S = 24 * HOUR_S
+"""The history of a job is its audit log, for good; its events are news."""
 PUBLISH_TIMEOUT_S = 2.0
 STREAMS = (
     StreamConfig(
@@ -33,7 +35,7 @@ STREAMS = (
         # A full stream refuses the relay, which waits with the rows in the outbox: back-pressure, not loss.
         discard=DiscardPolicy.NEW,
         max_bytes=2 * 2**30,
-        max_age=7 * 24 * HOUR_S,
+        max_age=EVENTS_KEPT_S,
         duplicate_window=HOUR_S,
     ),
     StreamConfig(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -63,7 +64,7 @@ class Report:
         if as_json:
             body: dict[str, Any] = {
                 "bench": self.name,
-                **self.figures,
+                **{key: None if math.isnan(value) else value for key, value in self.figures.items()},
                 "quick": self.quick,
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": machine(),

@@ -57,6 +57,7 @@ def run(report: Report) -> None:
         submitted = _drive(report, platform, engine, looks, seconds, every)
         ended = _ended(engine, submitted)
         kept = _rows(engine)
+        streams = sum(file.stat().st_size for file in (platform.home.path / "nats").rglob("*") if file.is_file())
         engine.dispose()
     slopes = {name: looks.slope(values) for name, values in looks.pss_mb.items()}
     fastest = max(slopes, key=lambda name: slopes[name])
@@ -71,6 +72,7 @@ def run(report: Report) -> None:
     for name in sorted(looks.table_mb):
         report.figure(f"{name}_bytes_a_row", 2**20 * looks.table_mb[name][-1] / max(1, kept[name]))
         report.sample(f"{name}_mb", looks.table_mb[name])
+    report.figure("streams_bytes_a_job", streams / submitted)
     for name, values in looks.pss_mb.items():
         report.sample(f"{name} pss_mb", values)
     told = ", ".join(f"{name} {slopes[name]:+.1f}" for name in sorted(slopes, key=lambda name: -abs(slopes[name]))[:8])

@@ -71,7 +71,36 @@ def test_another_outcome_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) 
     assert "model.safetensors differs" in found["differences"]
 
 
+def test_a_search_and_an_evaluation_find_the_same_again(stack: Stack) -> None:
+    steps = {
+        **PIPELINE["steps"],
+        "tune": {
+            "kind": "tune",
+            "data": {"step": "data"},
+            "model": {"zoo": "mlp"},
+            "config": {"epochs": 1},
+            "trials": 2,
+            "maximize": "val_accuracy",
+        },
+        "deploy": {"kind": "deploy", "model": {"step": "export"}, "endpoint": "reproduced"},
+        "evaluate": {"kind": "evaluate", "endpoint": {"step": "deploy"}, "data": {"step": "data"}},
+    }
+    job = stack.client.wait(stack.client.submit({**PIPELINE, "steps": steps}), timeout=180)
+    by_step = {step.step: step for step in job.steps or []}
+    (search,) = stack.client.reproduce(by_step["tune"].id, timeout=120)
+    assert (search.verdict, search.differences) == ("equal", [])
+    (evaluation,) = stack.client.reproduce(by_step["evaluate"].id, timeout=120)
+    assert (evaluation.verdict, evaluation.differences) == ("equal", [])
+    other = {"kind": "export", "model": {"model": "small"}, "register_as": "small-onnx"}
+    stack.client.wait(stack.client.submit(other), timeout=60)
+    deploy = {"kind": "deploy", "model": {"model": "small-onnx"}, "endpoint": "reproduced"}
+    stack.client.wait(stack.client.submit(deploy), timeout=60)
+    (evaluation,) = stack.client.reproduce(by_step["evaluate"].id, timeout=120)
+    assert evaluation.verdict == "different"
+    assert [line.partition(":")[0] for line in evaluation.differences] == ["served version"]
+
+
 def test_what_left_nothing_to_compare_is_refused(stack: Stack) -> None:
     job = stack.client.wait(stack.client.submit({"kind": "probe"}))
-    with pytest.raises(BadInput, match="accepted are jobs of the kinds prepare, train, script, export"):
+    with pytest.raises(BadInput, match="accepted are jobs of the kinds prepare, train, script, tune, export, evaluate"):
         stack.client.reproduce(job)

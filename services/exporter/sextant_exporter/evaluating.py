@@ -7,21 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from sextant_exporter import anomalies, detections, forecasts
 from sextant_exporter.domain.metrics import Report, score, unmet
+from sextant_exporter.endpoint import Endpoint, connected
 from sextant_exporter.report import render
 from sextant_shared.contracts.specs import EvaluateSpec
-from sextant_shared.errors import InvalidInput, Unavailable, WorkFailed
+from sextant_shared.errors import InvalidInput, WorkFailed
 from sextant_shared.execution.workbench import Result, Workbench
 
 BATCH = 32
 LATENCY_REQUESTS = 300
-NUMPY = {"FP32": np.float32, "INT64": np.int64}
 Scored = tuple[dict[str, float], dict[str, float], int]
 """Figures, latency in milliseconds, rows."""
 
@@ -31,74 +30,63 @@ def evaluate(bench: Workbench) -> Result:
     spec = EvaluateSpec.model_validate(bench.order.spec, strict=False)
     directory = Path(bench.order.input("data").path or "")
     about = json.loads((directory / "dataset.json").read_text())
-    endpoint = str(bench.order.inputs["endpoint"])
-    service = bench.order.service
-    headers = {"Authorization": f"Bearer {service['key']}", "Sextant-Tenant": service["tenant"]}
-    with httpx.Client(base_url=service["url"], headers=headers, timeout=30) as client:
+    with connected(bench.order.service, str(bench.order.inputs["endpoint"])) as endpoint:
         score_split = BY_TASK.get(about["task"], _classes)
-        figures, latency, rows = score_split(bench, client, endpoint, directory, spec.split)
+        figures, latency, rows = score_split(bench, endpoint, directory, spec.split)
     bench.progress(1.0, "scored", {**figures, **{f"{k}_ms": v for k, v in latency.items()}})
     if failures := unmet(figures, spec.require):
         raise WorkFailed("; ".join(failures))
-    return Result(outputs={"metrics": figures, "latency_ms": latency, "rows": rows})
+    served = {"name": endpoint.name, "version": endpoint.version}
+    return Result(outputs={"metrics": figures, "latency_ms": latency, "rows": rows, "served": served})
 
 
-def _classes(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+def _classes(bench: Workbench, endpoint: Endpoint, directory: Path, split: str) -> Scored:
     values, labels, classes = read_split(directory, split)
-    logits = _predict_all(bench, client, endpoint, values)
+    logits = _predict_all(bench, endpoint, values)
     if wrong := int((~np.isfinite(logits)).any(1).sum()):
-        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity for {wrong} of {len(logits)} rows")
-    latency = _latency(client, endpoint, values)
+        raise WorkFailed(f"the endpoint {endpoint.name!r} answers NaN or infinity for {wrong} of {len(logits)} rows")
+    latency = _latency(endpoint, values)
     if logits.shape[1] != len(classes):
-        told = f"the endpoint {endpoint!r} tells {logits.shape[1]} classes apart"
+        told = f"the endpoint {endpoint.name!r} tells {logits.shape[1]} classes apart"
         raise WorkFailed(f"{told}; the dataset has {len(classes)}")
-    report = score(logits, labels, len(classes), _place_of_rejection(client, endpoint))
-    _write(bench, report, classes, endpoint, split, latency)
+    report = score(logits, labels, len(classes), endpoint.place_of_rejection)
+    _write(bench, report, classes, endpoint.name, split, latency)
     return report.figures(), latency, len(labels)
 
 
-def _place_of_rejection(client: httpx.Client, endpoint: str) -> int | None:
-    """Which of the endpoint's classes stands for rows out of scope, if one does."""
-    answer = client.get(f"/v2/models/{endpoint}")
-    if answer.status_code != 200:
-        raise Unavailable(f"the endpoint {endpoint!r} is not available: {answer.text[:200]}")
-    outside = answer.json().get("parameters", {}).get("out_of_scope")
-    return int(outside["place"]) if outside else None
-
-
-def _forecasts(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+def _forecasts(bench: Workbench, endpoint: Endpoint, directory: Path, split: str) -> Scored:
     about = json.loads((directory / "dataset.json").read_text())
     windows = forecasts.Windows(directory, about, split)
     errors = forecasts.measure(
         windows,
-        lambda values: infer(client, endpoint, values),
+        endpoint.infer,
         lambda share: bench.progress(0.8 * share, "predicting"),
     )
     if not np.isfinite(errors.mse):
-        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity")
-    latency = _latency(client, endpoint, windows.inputs(slice(0, LATENCY_REQUESTS)))
-    forecasts.write(bench.out, errors, windows, {"endpoint": endpoint, "split": split}, latency)
+        raise WorkFailed(f"the endpoint {endpoint.name!r} answers NaN or infinity")
+    latency = _latency(endpoint, windows.inputs(slice(0, LATENCY_REQUESTS)))
+    forecasts.write(bench.out, errors, windows, {"endpoint": endpoint.name, "split": split}, latency)
     return errors.figures(), latency, len(windows)
 
 
-def _anomalies(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+def _anomalies(bench: Workbench, endpoint: Endpoint, directory: Path, split: str) -> Scored:
     about = json.loads((directory / "dataset.json").read_text())
     windows = forecasts.Windows(directory, about, split)
     labels = anomalies.labels_of(directory, about, split, windows)
     found = anomalies.measure(
         windows,
         labels,
-        lambda values: infer(client, endpoint, values),
+        endpoint.infer,
         lambda share: bench.progress(0.8 * share, "predicting"),
     )
     if found is None:
-        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity")
-    latency = _latency(client, endpoint, windows.whole(slice(0, LATENCY_REQUESTS)))
-    anomalies.write(bench.out, found, {"endpoint": endpoint, "split": split}, latency)
+        raise WorkFailed(f"the endpoint {endpoint.name!r} answers NaN or infinity")
+    latency = _latency(endpoint, windows.whole(slice(0, LATENCY_REQUESTS)))
+    anomalies.write(bench.out, found, {"endpoint": endpoint.name, "split": split}, latency)
     return found.figures(), latency, len(windows)
 
 
-def _detections(bench: Workbench, client: httpx.Client, endpoint: str, directory: Path, split: str) -> Scored:
+def _detections(bench: Workbench, endpoint: Endpoint, directory: Path, split: str) -> Scored:
     about = json.loads((directory / "dataset.json").read_text())
     spec = EvaluateSpec.model_validate(bench.order.spec, strict=False)
     found = detections.measure(
@@ -106,14 +94,14 @@ def _detections(bench: Workbench, client: httpx.Client, endpoint: str, directory
         about,
         split,
         spec.iou,
-        lambda values: infer_all(client, endpoint, values),
+        endpoint.infer_all,
         lambda share: bench.progress(0.8 * share, "predicting"),
     )
     if not all(np.isfinite(scores).all() for scores in found.scores):
-        raise WorkFailed(f"the endpoint {endpoint!r} answers NaN or infinity")
+        raise WorkFailed(f"the endpoint {endpoint.name!r} answers NaN or infinity")
     values, _, _ = next(detections.pictures(directory, about, split))
-    latency = _latency(client, endpoint, values)
-    detections.write(bench.out, found, {"endpoint": endpoint, "split": split}, latency)
+    latency = _latency(endpoint, values)
+    detections.write(bench.out, found, {"endpoint": endpoint.name, "split": split}, latency)
     return found.figures(), latency, found.images
 
 
@@ -142,68 +130,23 @@ def read_split(directory: Path, split: str) -> tuple[NDArray[Any], NDArray[np.in
     return values, labels, about["target"]["classes"]
 
 
-def _predict_all(bench: Workbench, client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[np.float32]:
+def _predict_all(bench: Workbench, endpoint: Endpoint, values: NDArray[Any]) -> NDArray[np.float32]:
     parts = []
     for start in range(0, len(values), BATCH):
-        parts.append(infer(client, endpoint, values[start : start + BATCH]))
+        parts.append(endpoint.infer(values[start : start + BATCH]))
         bench.progress(0.8 * min(1.0, (start + BATCH) / len(values)), "predicting")
     return np.concatenate(parts)
 
 
-def _latency(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> dict[str, float]:
+def _latency(endpoint: Endpoint, values: NDArray[Any]) -> dict[str, float]:
     """Milliseconds of single-row requests, one at a time: median and 99th percentile."""
     taken = []
     for index in range(LATENCY_REQUESTS):
         row = index % len(values)
         began = time.perf_counter()
-        infer(client, endpoint, values[row : row + 1])
+        endpoint.infer(values[row : row + 1])
         taken.append(1000.0 * (time.perf_counter() - began))
     return {"p50": float(np.percentile(taken, 50)), "p99": float(np.percentile(taken, 99))}
-
-
-def infer(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> NDArray[Any]:
-    """The only output, or the first one; as `infer_all`."""
-    return infer_all(client, endpoint, values)[0]
-
-
-def infer_all(client: httpx.Client, endpoint: str, values: NDArray[Any]) -> list[NDArray[Any]]:
-    """All outputs of one call of the Open Inference Protocol, tensors in binary both ways.
-
-    Raises Unavailable where the service cannot be reached or is overloaded, WorkFailed where it refuses the input.
-    """
-    datatype, raw = _binary(values)
-    tensor = {
-        "name": "input",
-        "shape": list(values.shape),
-        "datatype": datatype,
-        "parameters": {"binary_data_size": len(raw)},
-    }
-    header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"}
-    try:
-        answer = client.post(f"/v2/models/{endpoint}/infer", content=header + raw, headers=headers)
-    except httpx.TransportError as error:
-        raise Unavailable(f"the endpoint {endpoint!r} cannot be reached: {error}") from None
-    if answer.status_code in (429, 502, 503, 504):
-        raise Unavailable(f"the endpoint {endpoint!r} is not available: {answer.text[:200]}")
-    if answer.status_code != 200:
-        raise WorkFailed(f"the endpoint {endpoint!r} refused the input ({answer.status_code}): {answer.text[:500]}")
-    length = int(answer.headers["inference-header-content-length"])
-    found, at = [], length
-    for output in json.loads(answer.content[:length])["outputs"]:
-        size = output["parameters"]["binary_data_size"]
-        values_of = np.frombuffer(answer.content[at : at + size], NUMPY[output["datatype"]])
-        found.append(values_of.reshape(output["shape"]))
-        at += size
-    return found
-
-
-def _binary(values: NDArray[Any]) -> tuple[str, bytes]:
-    """The protocol's name of the type, and the values in its binary form: texts with their lengths before them."""
-    if values.dtype == np.object_:
-        texts = [text.encode() for text in values.tolist()]
-        return "BYTES", b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    return "UINT8" if values.dtype == np.uint8 else "FP32", np.ascontiguousarray(values).tobytes()
 
 
 def _write(

@@ -15,14 +15,13 @@ from sextant_scheduler.handlers import control as handlers
 from sextant_scheduler.handlers.control import Control
 from sextant_scheduler.metrics import ControlMetrics
 from sextant_scheduler.store import control as store
+from sextant_shared.bus import EVENTS_KEPT_S
 from sextant_shared.contracts.messages import MEMBERSHIP, WAKE, NodeAlive, Wake
 
 log = structlog.get_logger(__name__)
 
 REPAIR_EVERY_S = 1.0
 SWEEP_EVERY_S = 5.0
-OUTBOX_KEPT_S = 7 * 24 * 3600.0
-"""As long as the stream keeps the events."""
 REPLIES_KEPT_S = 7 * 24 * 3600.0
 """How long a call other than a submission may be repeated under its idempotency key."""
 TRIM_BATCH = 5000
@@ -107,7 +106,7 @@ class ControlLoop:
         if touched or changed:
             self._wake.set()
         if sweep:
-            await self._control.transact(lambda conn: store.trim_outbox(conn, OUTBOX_KEPT_S, TRIM_BATCH))
+            await self._control.transact(lambda conn: store.trim_outbox(conn, EVENTS_KEPT_S, TRIM_BATCH))
             await self._control.transact(lambda conn: store.trim_replies(conn, REPLIES_KEPT_S, TRIM_BATCH))
             timeout_s = self._control.settings.node_timeout_s
             await self._control.transact(lambda conn: store.mark_silent(conn, timeout_s, NODE_FORGOTTEN_S))

@@ -40,7 +40,7 @@ def _round(conn: Connection, job: Job, rng: Random) -> bool:
     spec = TuneSpec.model_validate(job.spec, strict=False)
     trials = store.history(conn, job.id, spec.metric)
     try:
-        actions = decide(job.id, spec, job.state, trials)
+        actions = decide(spec, job.state, trials)
     except InvalidInput as error:
         detail = {"message": error.message, "field": error.field}
         return _tell(conn, job.id, Settle(State.FAILED, detail), rng)

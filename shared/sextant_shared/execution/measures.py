@@ -10,7 +10,7 @@ SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_0
 
 
 class Measures:
-    """Histograms over attempts, and gauges of those that run now."""
+    """Histograms over attempts, and a gauge over those that run now. No label names a job: there is no end of jobs."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._waited = Histogram(
@@ -23,8 +23,13 @@ class Measures:
             buckets=SECONDS,
             registry=registry,
         )
-        self._step = Gauge("sextant_train_step_seconds", "Mean time of a training step", ["job"], registry=registry)
-        self._rate = Gauge("sextant_train_samples_per_second", "Samples trained on", ["job"], registry=registry)
+        self._step = Histogram(
+            "sextant_train_step_seconds", "Mean time of a training step", buckets=SECONDS, registry=registry
+        )
+        rate = Gauge("sextant_train_samples_per_second", "Samples trained on by all jobs here", registry=registry)
+        self._rates: dict[str, float] = {}
+        # A copy, made at once: jobs come and go on other threads.
+        rate.set_function(lambda: sum(list(self._rates.values())))
 
     def claimed(self, kind: str, waited_s: float) -> None:
         """A job of this kind began after so long a wait."""
@@ -33,13 +38,11 @@ class Measures:
     def progressed(self, job: str, metrics: Mapping[str, float]) -> None:
         """A running job told its figures."""
         if "step_ms" in metrics:
-            self._step.labels(job).set(metrics["step_ms"] / 1000.0)
+            self._step.observe(metrics["step_ms"] / 1000.0)
         if "samples_per_s" in metrics:
-            self._rate.labels(job).set(metrics["samples_per_s"])
+            self._rates[job] = metrics["samples_per_s"]
 
     def ended(self, kind: str, job: str, outcome: str, took_s: float) -> None:
-        """An attempt is over; its gauges go with it."""
+        """An attempt is over, and so is its rate."""
         self._took.labels(kind, outcome).observe(took_s)
-        for gauge in (self._step, self._rate):
-            # Not there for what told no such figures: remove() would raise for it.
-            gauge.remove_by_labels({"job": job})
+        self._rates.pop(job, None)

@@ -24,6 +24,7 @@ from sextant_data_prep import writing
 from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Feature, Samples
 from sextant_exporter import evaluating, exporting, serving
+from sextant_exporter.endpoint import Endpoint
 from sextant_inference import api
 from sextant_inference.metrics import InferenceMetrics
 from sextant_inference.runtime.models import Models, Wanted
@@ -109,6 +110,7 @@ def test_the_figures_through_the_endpoint_are_those_of_the_model(
         logits = exporting.load_served(trained.directory, trained.about)(torch.from_numpy(values)).numpy()
     assert classes == ["a", "b", "c"]
     assert result.outputs["rows"] == ROWS
+    assert result.outputs["served"] == {"name": "tables", "version": 1}
     assert result.outputs["metrics"]["accuracy"] == (logits.argmax(1) == labels).mean()
     report = json.loads((bench.out / "report.json").read_text())
     assert sum(map(sum, report["confusion"])) == ROWS
@@ -130,12 +132,12 @@ def test_an_unmet_requirement_fails_the_job_and_leaves_its_report(
 def test_an_endpoint_that_answers_no_number_fails_the_job_with_the_count(
     data: dict[str, Any], service: dict[str, str], make_bench: Any, monkeypatch: pytest.MonkeyPatch, answer: float
 ) -> None:
-    def infer(client: httpx.Client, endpoint: str, values: Any) -> Any:
+    def infer(endpoint: Endpoint, values: Any) -> Any:
         logits = np.zeros((len(values), 3), np.float32)
         logits[0, 1] = answer
         return logits
 
-    monkeypatch.setattr(evaluating, "infer", infer)
+    monkeypatch.setattr(Endpoint, "infer", infer)
     batches = -(-ROWS // evaluating.BATCH)
     with pytest.raises(WorkFailed, match=f"'tables' answers NaN or infinity for {batches} of {ROWS} rows"):
         evaluating.evaluate(bench_of(make_bench, data, service, "tables"))
@@ -144,7 +146,7 @@ def test_an_endpoint_that_answers_no_number_fails_the_job_with_the_count(
 def test_an_endpoint_that_is_not_there_fails_the_job_by_name(
     data: dict[str, Any], service: dict[str, str], make_bench: Any
 ) -> None:
-    with pytest.raises(WorkFailed, match=r"'nope' refused the input \(404\)"):
+    with pytest.raises(WorkFailed, match=r"'nope' refused the question \(404\)"):
         evaluating.evaluate(bench_of(make_bench, data, service, "nope"))
 
 
@@ -155,12 +157,19 @@ def test_a_service_that_does_not_answer_may_be_asked_again(data: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(429, Unavailable), (503, Unavailable), (422, WorkFailed), (500, WorkFailed)]
+    ("status", "error"),
+    [(429, Unavailable), (503, Unavailable), (404, Unavailable), (422, WorkFailed), (500, WorkFailed)],
 )
 def test_an_overloaded_endpoint_may_be_asked_again_and_a_refusal_is_final(status: int, error: type[Exception]) -> None:
-    transport = httpx.MockTransport(lambda request: httpx.Response(status, text="no"))
-    with httpx.Client(base_url="http://x", transport=transport) as client, pytest.raises(error, match="'e'"):
-        evaluating.infer(client, "e", np.zeros((1, 5), np.float32))
+    def answer(request: httpx.Request) -> httpx.Response:
+        told = request.url.path == "/v2/models/e"
+        return httpx.Response(200, json={"versions": ["3"]}) if told else httpx.Response(status, text="no")
+
+    with httpx.Client(base_url="http://x", transport=httpx.MockTransport(answer)) as client:
+        endpoint = Endpoint(client, "e")
+        assert endpoint.version == 3
+        with pytest.raises(error, match="'e'"):
+            endpoint.infer(np.zeros((1, 5), np.float32))
 
 
 def test_an_empty_split_is_refused(tmp_path: Path, data: dict[str, Any]) -> None:

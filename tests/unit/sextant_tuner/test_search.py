@@ -17,8 +17,6 @@ from sextant_shared.lifecycle.states import State
 from sextant_tuner.domain.search import Action, Finish, StartTrial, Tell, decide
 from sextant_tuner.domain.trials import Trial
 
-JOB = UUID(int=7)
-
 
 def spec(**changes: Any) -> TuneSpec:
     """A search over an MLP's own space."""
@@ -40,7 +38,7 @@ def score(point: dict[str, Any]) -> float:
 
 def advance(search: TuneSpec, trials: list[Trial]) -> list[Trial]:
     """Start what the search starts, until it waits, as the handler does; what it asks for otherwise is dropped."""
-    while (actions := decide(JOB, search, State.RUNNING, trials)) and isinstance(actions[0], StartTrial):
+    while (actions := decide(search, State.RUNNING, trials)) and isinstance(actions[0], StartTrial):
         (started,) = actions
         assert isinstance(started, StartTrial)
         # Points are kept as JSON in the store.
@@ -65,7 +63,7 @@ def play(search: TuneSpec, failing: frozenset[int] = frozenset()) -> list[Trial]
 
 def finish(search: TuneSpec, trials: list[Trial]) -> Finish:
     """How the search ends."""
-    (action,) = decide(JOB, search, State.RUNNING, trials)
+    (action,) = decide(search, State.RUNNING, trials)
     assert isinstance(action, Finish)
     return action
 
@@ -102,16 +100,16 @@ def test_whatever_ends_when_numbers_go_up_by_one_and_room_is_kept(parallel: int,
 def test_the_same_history_gives_the_same_next_trial_however_often_it_is_asked() -> None:
     search = spec(trials=12)
     trials = play(search)[:9]
-    first = decide(JOB, search, State.RUNNING, trials)
-    assert all(decide(JOB, search, State.RUNNING, trials) == first for _ in range(3))
-    assert decide(JOB, search, State.RUNNING, trials[::-1]) == first
+    first = decide(search, State.RUNNING, trials)
+    assert all(decide(search, State.RUNNING, trials) == first for _ in range(3))
+    assert decide(search, State.RUNNING, trials[::-1]) == first
 
 
 def test_a_store_that_orders_names_otherwise_changes_nothing() -> None:
     search = spec(trials=12)
     trials = play(search)[:9]
     shuffled = [replace(t, point=dict(list(t.point.items())[::-1])) for t in trials]
-    assert decide(JOB, search, State.RUNNING, shuffled) == decide(JOB, search, State.RUNNING, trials)
+    assert decide(search, State.RUNNING, shuffled) == decide(search, State.RUNNING, trials)
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
@@ -132,15 +130,12 @@ def test_a_crash_between_two_parallel_starts_gives_the_same_second_trial() -> No
         assert advance(search, started[:kept]) == started
 
 
-def test_another_job_or_another_seed_searches_elsewhere() -> None:
-    (first,) = decide(JOB, spec(), State.RUNNING, [])
-    (other_job,) = decide(UUID(int=8), spec(), State.RUNNING, [])
-    (other_seed,) = decide(JOB, spec(seed=1), State.RUNNING, [])
+def test_another_seed_searches_elsewhere() -> None:
+    (first,) = decide(spec(), State.RUNNING, [])
+    (other,) = decide(spec(seed=1), State.RUNNING, [])
     assert isinstance(first, StartTrial)
-    assert isinstance(other_job, StartTrial)
-    assert isinstance(other_seed, StartTrial)
-    assert first.point != other_job.point
-    assert first.point != other_seed.point
+    assert isinstance(other, StartTrial)
+    assert first.point != other.point
 
 
 def test_trials_that_run_at_once_differ() -> None:
@@ -149,7 +144,7 @@ def test_trials_that_run_at_once_differ() -> None:
 
 
 def test_a_trial_is_started_with_the_config_of_its_point() -> None:
-    (started,) = decide(JOB, spec(config={"epochs": 3}), State.RUNNING, [])
+    (started,) = decide(spec(config={"epochs": 3}), State.RUNNING, [])
     assert isinstance(started, StartTrial)
     assert started.config["epochs"] == 3
     assert started.config["learning_rate"] == started.point["learning_rate"]
@@ -209,15 +204,15 @@ def test_a_search_without_a_single_value_fails_and_names_the_metric() -> None:
 
 def test_nothing_is_done_while_the_last_trials_run() -> None:
     trials = [trial(0, State.SUCCEEDED, 0.5), trial(1, State.RUNNING)]
-    assert decide(JOB, spec(trials=2), State.RUNNING, trials) == []
+    assert decide(spec(trials=2), State.RUNNING, trials) == []
 
 
 def test_a_queued_search_starts_and_resumes_its_trials_together() -> None:
-    assert decide(JOB, spec(), State.QUEUED, []) == [Tell(Start())]
+    assert decide(spec(), State.QUEUED, []) == [Tell(Start())]
     trials = [trial(0, State.SUCCEEDED, 0.5), trial(1, State.PAUSED), trial(2, State.PAUSED)]
     expected: list[Action] = [Tell(Start()), *(Tell(Resume(), t.job_id) for t in trials[1:])]
-    assert decide(JOB, spec(), State.QUEUED, trials) == expected
-    assert decide(JOB, spec(), State.QUEUED, [*trials, trial(3, State.PAUSING)]) == []
+    assert decide(spec(), State.QUEUED, trials) == expected
+    assert decide(spec(), State.QUEUED, [*trials, trial(3, State.PAUSING)]) == []
 
 
 def test_a_paused_search_pauses_every_trial_that_is_not_stopping_already() -> None:
@@ -230,20 +225,20 @@ def test_a_paused_search_pauses_every_trial_that_is_not_stopping_already() -> No
         trial(5, State.CANCELLING),
     ]
     expected = [Tell(Pause(), trials[1].job_id), Tell(Pause(), trials[4].job_id)]
-    assert decide(JOB, spec(), State.PAUSED, trials) == expected
+    assert decide(spec(), State.PAUSED, trials) == expected
 
 
 def test_a_cancelled_search_ends_when_its_trials_have() -> None:
     running, stopping = trial(0, State.RUNNING), trial(1, State.CANCELLING)
-    (told,) = decide(JOB, spec(), State.CANCELLING, [running, stopping])
+    (told,) = decide(spec(), State.CANCELLING, [running, stopping])
     assert isinstance(told, Tell)
     assert told.job_id == running.job_id
     assert isinstance(told.event, Cancel)
-    assert decide(JOB, spec(), State.CANCELLING, [stopping]) == []
-    assert decide(JOB, spec(), State.CANCELLING, [trial(0, State.CANCELLED)]) == [Finish(Settle(State.CANCELLED))]
-    assert decide(JOB, spec(), State.CANCELLING, []) == [Finish(Settle(State.CANCELLED))]
+    assert decide(spec(), State.CANCELLING, [stopping]) == []
+    assert decide(spec(), State.CANCELLING, [trial(0, State.CANCELLED)]) == [Finish(Settle(State.CANCELLED))]
+    assert decide(spec(), State.CANCELLING, []) == [Finish(Settle(State.CANCELLED))]
 
 
 @pytest.mark.parametrize("state", [State.BLOCKED, State.SUCCEEDED, State.FAILED, State.CANCELLED])
 def test_a_search_that_may_not_act_does_not(state: State) -> None:
-    assert decide(JOB, spec(), state, []) == []
+    assert decide(spec(), state, []) == []

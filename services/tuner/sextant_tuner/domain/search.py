@@ -1,7 +1,7 @@
 """The search: TPE through Optuna's ask and tell, replayed from the history at each decision.
 
-The sampler is seeded by the job and the number of the trial, and told what is known in the order of the trials, so that
-the same history gives the same next trial, whoever asks and however often.
+The sampler is seeded by the search's seed and the number of the trial, and told what is known in the order of the
+trials, so that the same history gives the same next trial, whoever asks and however often, in this job as in another.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Finish:
 Action = StartTrial | Tell | Finish
 
 
-def decide(job_id: UUID, spec: TuneSpec, state: State, trials: Sequence[Trial]) -> list[Action]:
+def decide(spec: TuneSpec, state: State, trials: Sequence[Trial]) -> list[Action]:
     """The actions that `state` and `trials` call for; none where there is nothing to do but wait."""
     match state:
         case State.QUEUED if any(trial.state is State.PAUSING for trial in trials):
@@ -70,34 +70,34 @@ def decide(job_id: UUID, spec: TuneSpec, state: State, trials: Sequence[Trial]) 
             ]
             return stop or ([] if open_ else [Finish(Settle(State.CANCELLED))])
         case State.RUNNING:
-            return _advance(job_id, spec, trials)
+            return _advance(spec, trials)
     return []
 
 
-def _advance(job_id: UUID, spec: TuneSpec, trials: Sequence[Trial]) -> list[Action]:
+def _advance(spec: TuneSpec, trials: Sequence[Trial]) -> list[Action]:
     running = sum(not trial.state.is_terminal for trial in trials)
     started = len(trials)
     room = min(spec.parallel - running, spec.trials - started)
     if room > 0:
         # One at a time: the next suggestion should know of the one before it.
-        return [_next_trial(job_id, spec, trials)]
+        return [_next_trial(spec, trials)]
     return [_finish(spec, trials)] if running == 0 and started >= spec.trials else []
 
 
-def _next_trial(job_id: UUID, spec: TuneSpec, trials: Sequence[Trial]) -> StartTrial:
+def _next_trial(spec: TuneSpec, trials: Sequence[Trial]) -> StartTrial:
     space = space_of(spec)
     number = len(trials)
-    point = suggest(job_id, spec, space, trials)
+    point = suggest(spec, space, trials)
     return StartTrial(number, point, config_of(spec, point).model_dump(mode="json"))
 
 
-def suggest(job_id: UUID, spec: TuneSpec, space: Space, trials: Sequence[Trial]) -> dict[str, Any]:
+def suggest(spec: TuneSpec, space: Space, trials: Sequence[Trial]) -> dict[str, Any]:
     """The next point, given all trials so far.
 
     Source: Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (2011), in Optuna's TPESampler; running
     trials count as bad ones (constant liar), so that parallel trials spread.
     """
-    seed = zlib.crc32(f"{job_id}/{spec.seed}/{len(trials)}".encode())
+    seed = zlib.crc32(f"{spec.seed}/{len(trials)}".encode())
     sampler = optuna.samplers.TPESampler(
         n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True, seed=seed
     )
