@@ -217,6 +217,7 @@ class LanguageConfig(Config):
     attention_dropout: float | None = Field(
         None, ge=0.0, le=0.9, description="of the attention weights; as dropout if null"
     )
+    head: Literal["linear", "cosine"] = Field("linear", description="of encoders: cosine goes by directions alone")
 
     @model_validator(mode="after")
     def _widths_agree(self) -> Self:

@@ -229,6 +229,9 @@ class TrainConfig(Accepted):
     out_of_scope: Text | None = Field(
         None, description="the class of rows that belong to none: not learnt, but told by a threshold of probability"
     )
+    prototypes: int | None = Field(
+        None, ge=1, le=100_000, description="rows of each class whose mean the head of a pretrained model begins with"
+    )
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
     precision: Literal["float32", "mixed"] = Field(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sextant_zoo.borrowed.library import model
+from sextant_zoo.cosine import CosineLinear
 from sextant_zoo.errors import UnknownModelError
 from sextant_zoo.settings import LanguageConfig
 
@@ -25,9 +26,12 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.padding, self.dropout = config.padding, config.dropout
-        self.output = nn.Linear(config.hidden, classes)
+        self.output = (
+            nn.Linear(config.hidden, classes) if config.head == "linear" else CosineLinear(config.hidden, classes)
+        )
         nn.init.normal_(self.output.weight, std=0.02)
-        nn.init.zeros_(self.output.bias)
+        if self.output.bias is not None:
+            nn.init.zeros_(self.output.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, sequence) int64 -> (batch, classes)."""
@@ -205,3 +209,5 @@ def _check(config: LanguageConfig, input_shape: Shape, tokens: int | None = None
     if tokens is not None and tokens != config.vocabulary:
         message = f"vocabulary is {config.vocabulary}, and the data have {tokens} tokens"
         raise UnknownModelError(message, "model.config.vocabulary")
+    if tokens is not None and config.head != "linear":
+        raise UnknownModelError("a model that goes on with texts has a linear head", "model.config.head")

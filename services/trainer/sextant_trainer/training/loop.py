@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from sextant_parallel import GlobalOrder, Training, Watcher
 from sextant_parallel.fit import Checkpoints, Fit
-from sextant_parallel.world import leads
+from sextant_parallel.world import agree, leads
 from sextant_shared.errors import WorkFailed
 from sextant_shared.execution.workbench import Workbench
+from sextant_trainer.training import prototypes
 from sextant_trainer.training.averaging import Average
 from sextant_trainer.training.planning import choose
 from sextant_trainer.training.precision import full
@@ -70,6 +71,7 @@ class Trainer(Watcher):
         rows = np.arange(min(4, self._order.batch))
         sample = task.batch("train", rows)[0]
         model = build_model(recipe, task)
+        self._prototypes = self._found_prototypes(model)
         self.planned = choose(recipe, self._order.batch, model, sample, profiles=profiles, may_remesh=part.one_node)
         self.curve: list[dict[str, float]] = []
         """One row of figures an epoch."""
@@ -162,10 +164,23 @@ class Trainer(Watcher):
         patience = self._recipe.config.patience
         return patience is not None and len(self.curve) - (self._best.epoch + 1) >= patience
 
+    def _found_prototypes(self, model: nn.Module) -> Tensor | None:
+        """What the head begins with, the same on all ranks; nothing where a checkpoint has what it came to."""
+        rows, seed = self._recipe.config.prototypes, self._recipe.config.seed
+        if rows is None or self._bench.order.resume:
+            return None
+        return agree(prototypes.find(model, self._task, rows, seed) if leads() else None)
+
+    def _build(self) -> nn.Module:
+        model = build_model(self._recipe, self._task)
+        if self._prototypes is not None:
+            prototypes.begin(model, self._prototypes)
+        return model
+
     def _training(self) -> Training:
-        recipe, config, task = self._recipe, self._recipe.config, self._task
+        config = self._recipe.config
         return Training(
-            model=lambda: build_model(recipe, task),
+            model=self._build,
             batches=lambda step, rows: self._teaching.train_batch(self._order, step, rows),
             loss=lambda outputs, targets: self._teaching.loss(full(outputs), targets),
             optimizer=lambda groups: build_optimizer(groups, config),

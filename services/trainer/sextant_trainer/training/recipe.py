@@ -26,6 +26,8 @@ from sextant_zoo.registry import UnknownModelError, build, check, check_task
 
 QUANTISED = ("image-classification", "tabular", "defect-detection")
 """Tasks whose inputs are numbers that are normalised: an export can be calibrated on some of them."""
+CLASSES = ("text-classification", "image-classification", "tabular")
+"""Tasks that tell classes apart."""
 WARM_UP = 0.1
 """Share of the steps over which the one-cycle schedule rises."""
 
@@ -92,6 +94,9 @@ def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = Non
     model = spec.model or _found_model(found)
     if model is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
+    if config.prototypes and (task not in CLASSES or getattr(model, "weights", None) is None):
+        accepted = "null, or model.weights and data of " + ", ".join(CLASSES)
+        raise InvalidInput("there is no pretrained model of classes", field="config.prototypes", accepted=accepted)
     try:
         if isinstance(model, CodeModel):
             settings = {**(TEXTS if task == "text-classification" else {}), **model.config, **config.model}
