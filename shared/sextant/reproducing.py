@@ -115,7 +115,9 @@ def compare(
             differences.append(f"{path} differs" if both else f"{path} is in one run alone")
     same_files = bool(hashes[0]) and not differences
     found = [_found(one.outputs or {}) for one in (job, again)]
-    apart = [name for name in sorted(found[0] | found[1]) if not _close(found[0].get(name), found[1].get(name))]
+    # What an older version of the product did not record cannot be compared.
+    told = [name for name in sorted(found[0] | found[1]) if not (name.startswith("served ") and name not in found[0])]
+    apart = [name for name in told if not _close(found[0].get(name), found[1].get(name))]
     differences += [f"{name}: {found[0].get(name)} and {found[1].get(name)}" for name in apart]
     differences += _tools(job, again)
     if same_files and not apart:
@@ -131,7 +133,8 @@ def _close(first: Any, second: Any) -> bool:
 
 def _found(outputs: dict[str, Any]) -> dict[str, Any]:
     """What does not depend on how fast the machine was: metrics, numbers of rows, what was chosen or served."""
-    found = {name: value for name, value in outputs.items() if name in ("best_value", "best_trial", "trials", "failed")}
+    plain = ("best_value", "best_trial", "trials", "failed", "rows")
+    found = {name: value for name, value in outputs.items() if name in plain and not isinstance(value, dict)}
     found |= outputs.get("metrics", {})
     for group, name in (("rows", "rows of"), ("served", "served")):
         if isinstance(values := outputs.get(group), dict):

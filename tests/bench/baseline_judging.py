@@ -33,7 +33,7 @@ class Found:
     faults: int = 0
     lost: set[str] = field(default_factory=set)
     flushed: set[str] = field(default_factory=set)
-    """What the broker held at each moment in which it was emptied."""
+    """What the broker was seen to hold just before it was emptied, each time."""
     left: set[str] = field(default_factory=set)
     """What it still held when all was calm."""
     completed_twice: int = 0

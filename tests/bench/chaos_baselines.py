@@ -47,6 +47,7 @@ WORKERS = ("data-prep", "exporter", "data-prep@b")
 QUEUE = "celery"
 """As Celery names it where nothing else is said."""
 RESTART_S = 0.4
+BACK_WITHIN_S = 60.0
 
 
 def applies(fault: Fault) -> bool:
@@ -215,14 +216,20 @@ async def _strike_all(bench: Bench, planned: list[Fault], strikes: list[tuple[fl
 
 async def _held(url: str) -> set[str]:
     """The keys of the jobs whose messages wait in the broker, or are out at a worker that has not acknowledged them; as
-    soon as it is there.
+    soon as it is there. Raises TimeoutError where it does not come back.
     """
-    async with redis.Redis.from_url(url.replace("redis+socket", "unix"), decode_responses=True) as client:
+    async with (
+        asyncio.timeout(BACK_WITHIN_S),
+        redis.Redis.from_url(url.replace("redis+socket", "unix"), decode_responses=True) as client,
+    ):
         while True:
             with contextlib.suppress(RedisError):
-                waiting = [json.loads(text) for text in await client.lrange(QUEUE, 0, -1)]
-                out = [json.loads(text)[0] for text in await client.hvals("unacked")]
-                return {message["headers"]["id"] for message in waiting + out}
+                async with client.pipeline(transaction=True) as both:
+                    both.lrange(QUEUE, 0, -1)
+                    both.hvals("unacked")
+                    waiting, out = await both.execute()
+                messages = [json.loads(text) for text in waiting] + [json.loads(text)[0] for text in out]
+                return {message["headers"]["id"] for message in messages}
             await asyncio.sleep(0.1)
 
 

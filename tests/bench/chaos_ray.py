@@ -142,7 +142,7 @@ def _find(head: Head, part: str) -> list[psutil.Process]:
 
 
 def _strike_until(head: Head, client: subprocess.Popen[bytes], seed: int, found: Found) -> list[tuple[float, str]]:
-    """Strike while jobs are submitted."""
+    """Strike while jobs are submitted; the times of the kills, each of which any job may feel."""
     rng, strikes, turn = Random(f"ray {seed}"), list[tuple[float, str]](), 0
     effects: Counter[str] = found.effects
     while client.poll() is None:
@@ -154,7 +154,6 @@ def _strike_until(head: Head, client: subprocess.Popen[bytes], seed: int, found:
         turn += 1
         if not there:
             continue
-        strikes.append((time.time(), ""))
         found.faults += 1
         hit = rng.choice(there)
         with contextlib.suppress(psutil.Error):
@@ -164,6 +163,7 @@ def _strike_until(head: Head, client: subprocess.Popen[bytes], seed: int, found:
                 hit.resume()
                 effects[f"stop {part}"] += 1
             else:
+                strikes.append((time.time(), ""))
                 hit.send_signal(signal.SIGKILL)
                 effects[f"kill {part}"] += 1
     return strikes

@@ -24,7 +24,10 @@ class Measures:
             registry=registry,
         )
         self._step = Histogram(
-            "sextant_train_step_seconds", "Mean time of a training step", buckets=SECONDS, registry=registry
+            "sextant_train_step_seconds",
+            "Mean time of a step so far, as reports tell it",
+            buckets=SECONDS,
+            registry=registry,
         )
         rate = Gauge("sextant_train_samples_per_second", "Samples trained on by all jobs here", registry=registry)
         self._rates: dict[str, float] = {}

@@ -119,15 +119,16 @@ def test_the_notary_goes_on_where_it_was_and_keeps_what_a_crash_left_unwritten(l
             first.seal(conn)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_the_notary_completes_a_note_that_a_full_disk_cut_off(logged: Engine, notary: Path, share: float) -> None:
+def test_the_notary_completes_a_note_wherever_a_full_disk_cut_it_off(logged: Engine, notary: Path) -> None:
     (file,) = (notary / "checkpoints").iterdir()
-    whole = file.read_text()
-    *_, last = notes.split(whole)
-    file.write_text(whole[: len(whole) - round((1 - share) * len(last))])
-    with logged.begin() as conn:
-        Notary(conn, Seals(notary))
-    assert file.read_text() == whole
+    whole = file.read_bytes()
+    *_, last = notes.split(whole.decode())
+    # Within characters too: the mark before a signature has three bytes.
+    for missing in range(1, len(last.encode())):
+        file.write_bytes(whole[:-missing])
+        with logged.begin() as conn:
+            Notary(conn, Seals(notary))
+        assert file.read_bytes() == whole, missing
 
 
 @pytest.mark.parametrize("kind", ["rewrite a chain and its leaves", "cut a job's last row", "roll everything back"])

@@ -23,6 +23,7 @@ from tests.chaos.workload import Answer
 
 from sextant.stack.running import RunningServers
 from sextant_scheduler.handlers.notary import Notary, Seals
+from sextant_scheduler.store import sealing
 from sextant_shared.faults import Point
 from sextant_shared.queue import MARK
 
@@ -163,14 +164,16 @@ class Installation:
         logs = "\n".join(self.tail(role) for role in self.running)
         raise AssertionError(f"{keys}: still open: {left}\n{logs}")
 
-    def wait_for_the_notary(self) -> None:
-        """Until every row of the audit log is sealed."""
+    def end_the_notary(self) -> None:
+        """When every row of the audit log is sealed, and its process has had the time to write that down."""
         until = time.monotonic() + ENDS_WITHIN_S
         while time.monotonic() < until:
             with self.engine.connect() as conn:
-                if not conn.execute(text("SELECT count(*) FROM audit_unsealed")).scalar_one():
-                    return
-            time.sleep(0.1)
+                done = not conn.execute(text("SELECT count(*) FROM audit_unsealed")).scalar_one()
+            time.sleep(0.5)
+            if done:
+                self.running.pop("notary").kill()
+                return
         raise AssertionError(f"rows wait for their seal\n{self.tail('notary')}")
 
     def stop(self) -> None:
@@ -220,9 +223,11 @@ def verify(installation: Installation, nats_url: str) -> None:
     assert found == []
     parts = len(store.jobs) - len(answers)
     assert parts == sum(PARTS.get(spec["kind"], 0) for spec in installation.wanted.values()), "I2"
+    seals = Seals(installation.directory / "notary")
     with installation.engine.begin() as conn:
-        notary = Notary(conn, Seals(installation.directory / "notary"))
-        assert notary.size == conn.execute(text("SELECT count(*) FROM audit")).scalar_one(), "I9"
+        # In this order: a notary that is made puts right what it can.
+        assert set(seals.notes()) == set(sealing.notes(conn, -1)), "I9"
+        assert Notary(conn, seals).size == conn.execute(text("SELECT count(*) FROM audit")).scalar_one(), "I9"
     with installation.engine.connect() as conn:
         for what, query in WRONG.items():
             assert conn.execute(text(query)).all() == [], what
@@ -235,7 +240,7 @@ def crash(installation: Installation, nats_url: str, repetitions: int) -> None:
         for points in ROUNDS:
             installation.round(number, dict(points))
             number += 1
-    installation.wait_for_the_notary()
+    installation.end_the_notary()
     verify(installation, nats_url)
     hit = set((installation.directory / "hits.txt").read_text().split())
     assert hit == set(Point), f"never reached: {sorted(set(Point) - hit)}"

@@ -162,8 +162,10 @@ def test_a_service_that_does_not_answer_may_be_asked_again(data: dict[str, Any],
 )
 def test_an_overloaded_endpoint_may_be_asked_again_and_a_refusal_is_final(status: int, error: type[Exception]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        told = request.url.path == "/v2/models/e"
-        return httpx.Response(200, json={"versions": ["3"]}) if told else httpx.Response(status, text="no")
+        if request.method == "GET":
+            return httpx.Response(200, json={"versions": ["3"]})
+        assert request.url.path == "/v2/models/e/versions/3/infer"
+        return httpx.Response(status, text="no")
 
     with httpx.Client(base_url="http://x", transport=httpx.MockTransport(answer)) as client:
         endpoint = Endpoint(client, "e")

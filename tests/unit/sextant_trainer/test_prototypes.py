@@ -58,6 +58,16 @@ def test_a_model_that_begins_with_them_calls_rows_rightly_before_it_is_trained()
     assert torch.equal(weights, prototypes.find(model, task, 20, 3))
 
 
+def test_a_rare_class_has_its_rows() -> None:
+    labels = torch.zeros(ROWS, dtype=torch.int64)
+    labels[7:11] = torch.arange(1, CLASSES)
+    task, inputs = task_of(labels)
+    model = Encoder()
+    prototypes.begin(model, prototypes.find(model, task, 5, 0))
+    model.eval()
+    assert (model(inputs).argmax(1) == labels).all()
+
+
 def test_a_class_without_a_row_stays_as_it_was() -> None:
     labels = torch.arange(ROWS) % (CLASSES - 1)
     model = Encoder()

@@ -61,9 +61,12 @@ class Seals:
     def mend(self, stored: list[str]) -> None:
         """Take away the end of the newest file where it is one of these notes, cut off by a full disk or a crash."""
         for file in sorted(self._checkpoints.iterdir())[-1:]:
-            *_, last = ["", *notes.split(file.read_text())]
-            if last and any(note != last and note.startswith(last) for note in stored):
-                os.truncate(file, file.stat().st_size - len(last.encode()))
+            written = file.read_bytes()
+            # It may end within a character.
+            *_, tail = ["", *notes.split(written.decode(errors="surrogateescape"))]
+            last = tail.encode(errors="surrogateescape")
+            if last and any(note != last and note.startswith(last) for note in map(str.encode, stored)):
+                os.truncate(file, len(written) - len(last))
 
 
 def _write(file: Path, text: str, flag: int, mode: int) -> None:

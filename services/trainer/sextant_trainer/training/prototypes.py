@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,16 +20,16 @@ HEAD = "output"
 SPREAD = 16.0
 """The logit of a row that is its class's mean, of the usual length, where the head is a plain one."""
 BATCH = 128
+LOOKED = 20
 
 
 def find(model: nn.Module, task: Task, rows: int, seed: int) -> Tensor:
-    """The head's weights (classes, features), from about so many training rows of each class.
+    """The head's weights (classes, features), from so many training rows of each class, or as many as it has.
 
     Raises InvalidInput where the model has no linear layer `output` that gives the classes.
     """
     head = head_of(model)
-    count = task.rows("train")
-    chosen = np.sort(np.random.default_rng(seed).permutation(count)[: rows * task.outputs])
+    chosen = _drawn(task, rows, seed)
     features: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, given: features.append(given[0].detach().float()))
     was_training = model.training
@@ -44,6 +45,22 @@ def find(model: nn.Module, task: Task, rows: int, seed: int) -> Tensor:
         hook.remove()
         model.train(was_training)
     return _means(torch.cat(features), torch.cat(targets), head)
+
+
+def _drawn(task: Task, rows: int, seed: int) -> NDArray[np.int64]:
+    """Rows at random, so many of each class; no more than LOOKED times as many are looked at for rare ones."""
+    left = np.full(task.outputs, rows)
+    order = np.random.default_rng(seed).permutation(task.rows("train"))[: LOOKED * rows * task.outputs]
+    chosen: list[int] = []
+    for start in range(0, len(order), BATCH):
+        part = np.sort(order[start : start + BATCH])
+        for row, label in zip(part.tolist(), task.batch("train", part)[1].tolist(), strict=True):
+            if 0 <= label < task.outputs and left[label]:
+                left[label] -= 1
+                chosen.append(row)
+        if not left.any():
+            break
+    return np.sort(np.array(chosen, np.int64))
 
 
 def begin(model: nn.Module, weights: Tensor) -> None:
@@ -67,8 +84,6 @@ def _means(features: Tensor, targets: Tensor, head: nn.Linear) -> Tensor:
     """Directions of the classes' means, as long as SPREAD asks for, or of length 1 where length counts for nothing; a
     class without a row stays as it is.
     """
-    inside = (targets >= 0) & (targets < head.out_features)
-    features, targets = features[inside], targets[inside]
     sums = torch.zeros(head.out_features, features.shape[1])
     sums.index_add_(0, targets, functional.normalize(features, dim=1))
     length = 1.0 if isinstance(head, CosineLinear) else SPREAD / float(features.norm(dim=1).mean().clamp(min=1e-6))
