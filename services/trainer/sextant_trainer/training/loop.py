@@ -169,6 +169,8 @@ class Trainer(Watcher):
         rows, seed = self._recipe.config.prototypes, self._recipe.config.seed
         if rows is None or self._bench.order.resume:
             return None
+        # Where there is no such head, all ranks say so: one alone would leave the others waiting.
+        prototypes.head_of(model)
         return agree(prototypes.find(model, self._task, rows, seed) if leads() else None)
 
     def _build(self) -> nn.Module:
