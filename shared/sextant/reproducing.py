@@ -60,6 +60,9 @@ def spec_of(job: JobView) -> dict[str, Any]:
         used = inputs.get(name)
         if isinstance(used, dict) and used.get("type") == kind:
             spec[name] = {kind: f"{used['name']}@{used['version']}"}
+    weights = inputs.get("weights")
+    if isinstance(weights, dict) and weights.get("type") == "model":
+        spec["model"] = {**spec["model"], "weights": "model://{name}@{version}".format(**weights)}
     found = inputs.get("config")
     if isinstance(found, dict):
         spec["config"] = found["config"]

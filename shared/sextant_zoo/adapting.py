@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sextant_zoo.heads import head_name, parameters_of
+
 DOWN, UP = "low_rank_down", "low_rank_up"
 
 
@@ -32,27 +34,49 @@ class LowRankLinear(nn.Module):
         return functional.linear(x, self.weight, self.bias) + self.scale * changed
 
 
-def freeze(model: nn.Module, head: str = "output") -> None:
-    """Leave the parameters of the submodule `head` alone to be trained."""
+class StillNorm(nn.BatchNorm2d):
+    """A batch normalisation by what was known before, in training too: the batch changes nothing of it."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self.load_state_dict(norm.state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> the same."""
+        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def freeze(model: nn.Module) -> int:
+    """Leave the parameters of the head alone to be trained, and what batches are normalised by as it is; how many."""
+    trained = parameters_of(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            _put(model, name, StillNorm(module))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(f"{head}."))
+        parameter.requires_grad_(name in trained)
+    return len(trained)
 
 
-def add_low_rank(model: nn.Module, rank: int, head: str = "output") -> int:
-    """Freeze all but `head`, and put a trained low-rank change beside each other linear layer; how many there are.
+def add_low_rank(model: nn.Module, rank: int) -> int:
+    """Freeze all but the head, and put a trained low-rank change beside each other linear layer; how many there are.
 
     The changes begin as nothing, and count twice: their scale is 2, as with the usual alpha of twice the rank.
     """
-    freeze(model, head)
+    freeze(model)
+    head = f"{head_name(model)}."
     layers = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.split(".")[0] != head
+        if isinstance(module, nn.Linear) and not f"{name}.".startswith(head)
     ]
     for name, layer in layers:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LowRankLinear(layer, min(rank, *layer.weight.shape), 2.0))
+        _put(model, name, LowRankLinear(layer, min(rank, *layer.weight.shape), 2.0))
     return len(layers)
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
 
 
 def merged(state: dict[str, Tensor], scale: float = 2.0) -> dict[str, Tensor]:

@@ -108,6 +108,7 @@ IMAGES = (
     _mobile("mobilenet-v3-large", "Inverted residuals found by search, large", "build_mobilenet_v3_large"),
     _mobile("efficientnet-b0", "Inverted residuals scaled in width, depth and size", "build_efficientnet"),
     _mobile("efficientnet-b3", "EfficientNet of 12 M parameters", "build_efficientnet", width=1.2, depth=1.4),
+    _mobile("efficientnet-lite0", "EfficientNet without squeezes, for eight bits", "build_efficientnet_lite"),
     _stages("regnet-y-8gf", "Residual network whose widths follow a rule", widths=[224, 448, 896, 2016],
             depths=[2, 4, 10, 1], group=56),
     _stages("convnext-tiny", "Convolutional network after the manner of transformers"),

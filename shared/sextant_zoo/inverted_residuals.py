@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -51,6 +51,24 @@ class Family:
     """Whether the squeeze is a quarter of the wide channels; else of those that come in."""
     eps: float = 1e-5
     momentum: float = 0.1
+    same: bool = False
+    """Whether strides begin where TensorFlow begins them: what is filled up is filled up behind rather than before."""
+
+
+class SamePadding(nn.Module):
+    """Zeros around an image, so that a convolution gives a place for every `stride` pixels, begun ones included."""
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> the same with up to kernel - 1 rows and columns more."""
+        height, width = (self._fill(side) for side in x.shape[2:])
+        return functional.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+    def _fill(self, side: int) -> int:
+        return max(0, (math.ceil(side / self.stride) - 1) * self.stride + self.kernel - side)
 
 
 class Squeeze(nn.Module):
@@ -132,8 +150,11 @@ class MobileHead(Block):
 
 
 def _convolution(channels: int, out: int, kernel: int, stride: int, family: Family, groups: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(out, family.eps, family.momentum)]
+    filled = family.same and stride > 1
+    padding = 0 if filled else kernel // 2
+    convolution = nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False)
+    first: list[nn.Module] = [SamePadding(kernel, stride)] if filled else []
+    return [*first, convolution, nn.BatchNorm2d(out, family.eps, family.momentum)]
 
 
 def _eighths(channels: float) -> int:
@@ -218,6 +239,13 @@ def _efficientnet() -> Family:
     return Family(32, nn.SiLU, stages, 1280, grows=False, gate=nn.Sigmoid, squeeze_inner=False, eps=1e-3, momentum=0.01)
 
 
+def _efficientnet_lite() -> Family:
+    """Without squeezes, and with an activation that eight bits hold (Google, 2020)."""
+    full = _efficientnet()
+    stages = tuple(replace(stage, squeeze=False, act=nn.ReLU6) for stage in full.stages)
+    return replace(full, act=nn.ReLU6, stages=stages, same=True)
+
+
 def _builder(family: Callable[[], Family]) -> Callable[[MobileConfig, tuple[int, ...], int], BlockModel]:
     return lambda config, input_shape, classes: _build(family(), config, input_shape, classes)
 
@@ -226,3 +254,4 @@ build_mobilenet_v2 = _builder(_v2)
 build_mobilenet_v3_small = _builder(_v3_small)
 build_mobilenet_v3_large = _builder(_v3_large)
 build_efficientnet = _builder(_efficientnet)
+build_efficientnet_lite = _builder(_efficientnet_lite)

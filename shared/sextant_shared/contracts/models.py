@@ -62,7 +62,7 @@ class ZooModel(Accepted):
 
     zoo: Name
     config: dict[Name, Scalar] = Field(default_factory=dict, max_length=64)
-    weights: Text | None = Field(None, description="pretrained ones: package://NAME")
+    weights: Text | None = Field(None, description="pretrained ones: package://NAME, upload://ID, model://NAME")
     adapt: Literal["all", "head", "low-rank"] = Field("all", description="which parameters are trained")
     rank: int = Field(8, ge=1, le=1024, description="of low-rank changes")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tests.unit.sextant_zoo.tiny import TEXTS
+from tests.unit.sextant_zoo.tiny import IMAGES, TEXTS
 
 from sextant_zoo import build
 from sextant_zoo.adapting import add_low_rank, freeze, merged
@@ -49,3 +49,23 @@ def test_a_frozen_model_trains_its_head_alone() -> None:
 def test_a_plain_state_stays_as_it_is() -> None:
     state = dict(model().state_dict())
     assert merged(state).keys() == state.keys()
+
+
+def test_a_frozen_network_of_images_keeps_what_its_batches_are_normalised_by() -> None:
+    torch.manual_seed(0)
+    config, shape, classes, _ = IMAGES["efficientnet-lite0"]
+    made = build("efficientnet-lite0", {**config, "dropout": 0.0}, shape, classes)
+    pixels = torch.randn(4, *shape)
+    expected = made.eval()(pixels)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    freeze(made)
+    torch.testing.assert_close(made.train()(pixels), expected)
+    train(made, pixels)
+    changed = {name for name, value in made.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"blocks.head.output.weight", "blocks.head.output.bias"}
+    assert made.state_dict().keys() == before.keys()
+
+
+def test_a_network_without_linear_layers_has_nothing_of_low_rank() -> None:
+    config, shape, classes, _ = IMAGES["efficientnet-lite0"]
+    assert add_low_rank(build("efficientnet-lite0", config, shape, classes), 4) == 0

@@ -31,6 +31,7 @@ PUBLISHED = [
     ("mobilenet-v3-small", 2_542_856),
     ("mobilenet-v3-large", 5_483_032),
     ("efficientnet-b0", 5_288_548),
+    ("efficientnet-lite0", 4_652_008),
     ("efficientnet-b3", 12_233_232),
     ("regnet-y-8gf", 39_381_472),
     ("convnext-tiny", 28_589_128),

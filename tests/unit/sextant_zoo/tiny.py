@@ -24,6 +24,7 @@ IMAGES: Tiny = {
     "mobilenet-v3-small": (_MOBILE, _PIXELS, 5, (5,)),
     "mobilenet-v3-large": (_MOBILE, _PIXELS, 5, (5,)),
     "efficientnet-b0": (_MOBILE, _PIXELS, 5, (5,)),
+    "efficientnet-lite0": (_MOBILE, _PIXELS, 5, (5,)),
     "efficientnet-b3": (_MOBILE, _PIXELS, 5, (5,)),
     "regnet-y-8gf": ({"widths": [8, 16], "depths": [1, 1], "group": 8}, _PIXELS, 5, (5,)),
     "convnext-tiny": (_STAGES, _PIXELS, 5, (5,)),

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from pydantic_core import to_json
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from sextant_scheduler.domain.placement import nearest_that_fits
 from sextant_scheduler.domain.resolution import named_references, step_references_outside_pipeline
 from sextant_shared.contracts.limits import UserCode
-from sextant_shared.contracts.models import CodeModel, OwnModel
-from sextant_shared.contracts.references import DatasetRef, StepRef
+from sextant_shared.contracts.models import CodeModel, OwnModel, ZooModel
+from sextant_shared.contracts.references import DatasetRef, ModelRef, StepRef
 from sextant_shared.contracts.specs import (
     JobSpec,
     PipelineSpec,
@@ -32,10 +33,12 @@ from sextant_shared.lifecycle.machine import Job
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 from sextant_shared.store import versions
+from sextant_shared.store.versions import VersionType
 from sextant_zoo import mapping, pretrained
 from sextant_zoo import registry as zoo
 
 UPLOAD = "upload://"
+SOURCES = "package://sklearn/NAME or upload://ID[/PATH]"
 PACKAGE = "package://"
 
 
@@ -133,18 +136,13 @@ def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str, tasks: Map
     inputs: dict[str, Any] = {}
     task: str | None = None
     for field, reference in named_references(spec).items():
-        kind, name = ("dataset", reference.dataset) if isinstance(reference, DatasetRef) else ("model", reference.model)
+        kind: VersionType = "dataset" if isinstance(reference, DatasetRef) else "model"
+        name = reference.dataset if isinstance(reference, DatasetRef) else reference.model
         try:
-            row = versions.find(conn, "dataset" if kind == "dataset" else "model", tenant, name)
+            row = versions.find(conn, kind, tenant, name)
         except NotFound as error:
             raise InvalidInput(error.message, field=f"{where}{field}") from None
-        inputs[field] = {
-            "type": kind,
-            "id": str(row.id),
-            "name": row.name,
-            "version": row.version,
-            "digest": row.digest,
-        }
+        inputs[field] = _version(kind, row)
         task = row.meta.get("task") if field == "data" else task
     if isinstance(getattr(spec, "endpoint", None), str):
         inputs["endpoint"] = getattr(spec, "endpoint")  # noqa: B009 - only some kinds have the field
@@ -153,13 +151,41 @@ def _inputs(conn: Connection, spec: JobSpec, tenant: str, where: str, tasks: Map
     if isinstance(spec, TrainSpec | ScriptSpec) and spec.code is not None:
         inputs["code"] = _upload(conn, spec.code, tenant, f"{where}code")
     if isinstance(spec, TrainSpec | TuneSpec):
+        if isinstance(spec.model, ZooModel) and (found := _weights(conn, spec.model, tenant, where)):
+            inputs["weights"] = found
         _check_model(spec, where, tasks.get(spec.data.step) if isinstance(spec.data, StepRef) else task)
         _check_width(conn, spec, where)
     return inputs
 
 
-def _upload(conn: Connection, source: str, tenant: str, field: str) -> dict[str, Any]:
-    upload_id = _upload_id(source, field)
+def _weights(conn: Connection, model: ZooModel, tenant: str, where: str) -> dict[str, Any]:
+    """What the model's weights are, where they are an upload or a trained version; packages are the trainer's."""
+    source, field = model.weights or "", f"{where}{pretrained.FIELD}"
+    if source.startswith(pretrained.UPLOAD):
+        return _upload(conn, source, tenant, field, pretrained.accepted())
+    if not source.startswith(pretrained.MODEL):
+        return {}
+    try:
+        reference = ModelRef(model=source.removeprefix(pretrained.MODEL)).model
+        row = versions.find(conn, "model", tenant, reference)
+    except ValidationError:
+        accepted = pretrained.accepted()
+        raise InvalidInput(f"{source[:80]!r} names no model", field=field, accepted=accepted) from None
+    except NotFound as error:
+        raise InvalidInput(error.message, field=field) from None
+    trained = row.meta.get("architecture", {}).get("zoo") if row.meta.get("format") == "safetensors" else None
+    if trained != model.zoo:
+        what = f"is for {trained}" if trained else "was not trained here"
+        raise InvalidInput(f"{source} {what}", field=field, accepted=f"a trained {model.zoo}")
+    return _version("model", row)
+
+
+def _version(kind: VersionType, row: Row[Any]) -> dict[str, Any]:
+    return {"type": kind, "id": str(row.id), "name": row.name, "version": row.version, "digest": row.digest}
+
+
+def _upload(conn: Connection, source: str, tenant: str, field: str, accepted: str = SOURCES) -> dict[str, Any]:
+    upload_id = _upload_id(source, field, accepted)
     query = select(t.uploads).where(t.uploads.c.id == upload_id, t.uploads.c.tenant == tenant)
     row = conn.execute(query).one_or_none()
     if row is None or not row.completed:
@@ -168,13 +194,12 @@ def _upload(conn: Connection, source: str, tenant: str, field: str) -> dict[str,
     return {"type": "upload", "id": str(row.id), "path": row.path, "size": row.size, "sha256": row.sha256}
 
 
-def _upload_id(source: str, field: str) -> UUID:
+def _upload_id(source: str, field: str, accepted: str) -> UUID:
     try:
         if not source.startswith(UPLOAD):
             raise ValueError
         return UUID(source.removeprefix(UPLOAD).partition("/")[0])
     except ValueError:
-        accepted = "package://sklearn/NAME or upload://ID[/PATH]"
         raise InvalidInput(f"{source[:80]!r} names no source", field=field, accepted=accepted) from None
 
 
@@ -191,7 +216,7 @@ def _check_model(spec: TrainSpec | TuneSpec, where: str, task: str | None) -> No
         zoo.check(spec.model.zoo, spec.model.config)
         if task is not None:
             zoo.check_task(spec.model.zoo, task)
-        if spec.model.weights is not None:
+        if spec.model.weights is not None and not spec.model.weights.startswith((pretrained.UPLOAD, pretrained.MODEL)):
             pretrained.check_source(spec.model.weights, spec.model.zoo)
     except zoo.UnknownModelError as error:
         raise InvalidInput(str(error), field=f"{where}{error.field}", accepted=error.accepted) from None

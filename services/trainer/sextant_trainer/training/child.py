@@ -44,7 +44,7 @@ def train(
     torch.set_num_threads(threads)
     directory = Path(bench.order.input("data").path or "")
     code = open_code(bench, rank, where, profiles)
-    recipe = make_recipe(bench.order, name_of(directory), place.world, code)
+    recipe = make_recipe(bench.order, name_of(directory), place.world, code, room=bench.directory)
     task = open_task(directory, recipe.config, recipe.model_config, recipe.weights, fixed=recipe.parallel is not None)
     recipe = fitted(recipe, task)
     try:

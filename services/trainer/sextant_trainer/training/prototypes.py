@@ -15,8 +15,8 @@ from torch.nn import functional
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.tasks import Task
 from sextant_zoo.cosine import CosineLinear
+from sextant_zoo.heads import classifier
 
-HEAD = "output"
 SPREAD = 16.0
 """The logit of a row that is its class's mean, of the usual length, where the head is a plain one."""
 BATCH = 128
@@ -26,7 +26,7 @@ LOOKED = 20
 def find(model: nn.Module, task: Task, rows: int, seed: int) -> Tensor:
     """The head's weights (classes, features), from so many training rows of each class, or as many as it has.
 
-    Raises InvalidInput where the model has no linear layer `output` that gives the classes.
+    Raises InvalidInput where the model has no linear layer that gives the classes.
     """
     head = head_of(model)
     chosen = _drawn(task, rows, seed)
@@ -74,8 +74,8 @@ def begin(model: nn.Module, weights: Tensor) -> None:
 
 def head_of(model: nn.Module) -> nn.Linear:
     """The layer that gives the classes. Raises InvalidInput where there is none."""
-    head = getattr(model, HEAD, None)
-    if not isinstance(head, nn.Linear):
+    head = classifier(model)
+    if head is None:
         raise InvalidInput("the model has no linear head", field="config.prototypes", accepted="null")
     return head
 

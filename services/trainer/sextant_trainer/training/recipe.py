@@ -17,10 +17,11 @@ from sextant_shared.contracts.specs import SERIES_TASKS, TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
+from sextant_trainer.training.weights import open_weights
 from sextant_zoo.adapting import add_low_rank, freeze
 from sextant_zoo.mapping import check_mapping
 from sextant_zoo.own_code import build_from
-from sextant_zoo.pretrained import Weights, from_package
+from sextant_zoo.pretrained import Weights
 from sextant_zoo.quantising import round_layers
 from sextant_zoo.registry import UnknownModelError, build, check, check_task
 
@@ -71,8 +72,12 @@ class Recipe:
         return build(self.zoo, self.model_config, task.shape, task.outputs)
 
 
-def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = None) -> Recipe:
+def make_recipe(
+    order: WorkOrder, task: str, ranks: int, code: Code | None = None, *, room: Path | None = None
+) -> Recipe:
     """Put the spec and the resolved inputs together; what a tune step found overrides what the spec says.
+
+    Weights that come packed are unpacked below `room`.
 
     Raises InvalidInput where no model is named, the zoo does not know it, or the data's task does not fit.
     """
@@ -107,7 +112,7 @@ def make_recipe(order: WorkOrder, task: str, ranks: int, code: Code | None = Non
         settings = {**found.get("model", {}), **model.config, **config.model}
         check(model.zoo, settings)
         check_task(model.zoo, task)
-        weights = from_package(model.weights, model.zoo) if model.weights else None
+        weights = open_weights(order, model, room)
         full = check(model.zoo, {**(weights.settings if weights else {}), **settings}).model_dump()
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
@@ -145,10 +150,11 @@ def build_model(recipe: Recipe, task: Task) -> nn.Module:
             recipe.weights.load_into(model)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
-    if recipe.adapt == "head":
-        freeze(model)
-    elif recipe.adapt == "low-rank":
-        add_low_rank(model, recipe.rank)
+    if recipe.adapt == "head" and not freeze(model):
+        raise InvalidInput(f"{recipe.zoo} has no head", field="model.adapt", accepted="all")
+    if recipe.adapt == "low-rank" and not add_low_rank(model, recipe.rank):
+        message = f"{recipe.zoo} has no linear layer besides its head"
+        raise InvalidInput(message, field="model.adapt", accepted="all, head")
     if recipe.config.quantise:
         round_layers(model)
     return model

@@ -47,8 +47,8 @@ def open_task(
 ) -> Task:
     """The dataset version in `directory` as what its task makes of it, for an architecture with these settings.
 
-    `weights` may bring a tokenizer; with `fixed` all batches have one shape. Raises InvalidInput as `name_of`, and
-    where the settings do not fit the data.
+    `weights` may bring a tokenizer, or the scale of pixels; with `fixed` all batches have one shape. Raises
+    InvalidInput as `name_of`, and where the settings do not fit the data.
     """
     match name_of(directory):
         case "defect-detection":
@@ -61,4 +61,4 @@ def open_task(
             return Texts(directory, config, settings, weights, fixed=fixed)
         case "tabular":
             return Tables(directory, config)
-    return Classification(directory, config)
+    return Classification(directory, config, weights)

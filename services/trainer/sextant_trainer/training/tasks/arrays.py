@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.tasks.mapped import Files, Mapped
+from sextant_zoo.pretrained import FIELD, Scale
 
 NUMBER = "number"
 
@@ -58,6 +60,16 @@ class Dataset:
             elif value:
                 found[column] = name.removeprefix(f"{column}=")
         return found
+
+    def scaled(self, scale: Scale) -> Dataset:
+        """Images normalised by what weights were trained with, in place of the training split's figures."""
+        mean, std = (np.asarray(part, np.float32).reshape(-1, 1, 1) for part in (scale.mean, scale.std))
+        try:
+            whole = np.zeros_like(self.mean)
+            return replace(self, mean=whole + mean, std=whole + std)
+        except ValueError:
+            message = f"the weights were trained on images of {len(scale.mean)} channels, not of {len(self.mean)}"
+            raise InvalidInput(message, field=FIELD) from None
 
     def batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Normalised float32 inputs (len(rows), *shape) and int64 targets (len(rows),)."""

@@ -23,6 +23,7 @@ from sextant_trainer.training.tasks.arrays import load
 from sextant_trainer.training.tasks.augmentation import vary
 from sextant_trainer.training.tasks.picture import png
 from sextant_trainer.training.tasks.task import Task
+from sextant_zoo.pretrained import Weights
 
 
 class Classes(Task):
@@ -148,8 +149,10 @@ class Classes(Task):
 class Classification(Classes):
     """Images and tables, as the dataset stores them."""
 
-    def __init__(self, directory: Path, config: TrainConfig) -> None:
+    def __init__(self, directory: Path, config: TrainConfig, weights: Weights | None = None) -> None:
         self.data = load(directory)
+        if weights is not None and weights.scale is not None:
+            self.data = self.data.scaled(weights.scale)
         how = config.augment
         if how is not None and (how.turn or how.noise or how.jitter or how.blank or how.paste):
             raise InvalidInput(

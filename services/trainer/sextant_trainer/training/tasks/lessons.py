@@ -55,11 +55,12 @@ def teacher_of(directory: Path, task: Task) -> nn.Module:
             f"a model in the format {about.get('format')} cannot teach", field=FIELD, accepted="a trained one"
         )
     own = task.describe()
+    scaled = _rescaling(about["preprocessing"], own["preprocessing"])
     for what, theirs, ours in (
         ("task", about["task"], task.name),
         ("classes", about["classes"], own["classes"]),
         ("shape of inputs", about["input"]["shape"], own["input"]["shape"]),
-        ("preprocessing", about["preprocessing"], own["preprocessing"]),
+        *([("preprocessing", about["preprocessing"], own["preprocessing"])] if scaled is None else []),
     ):
         if theirs != ours:
             raise InvalidInput(
@@ -73,7 +74,30 @@ def teacher_of(directory: Path, task: Task) -> nn.Module:
         model.load_state_dict(load_file(str(directory / "model.safetensors")))
     except (SafetensorError, RuntimeError) as error:
         raise InvalidInput(f"the teacher's tensors cannot be read: {str(error)[:200]}", field=FIELD) from None
-    return model
+    return model if scaled is None else nn.Sequential(scaled, model)
+
+
+class _Rescaled(nn.Module):
+    """Inputs that are normalised for one model, as another had them."""
+
+    def __init__(self, factor: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.factor, self.shift = factor, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, ...) -> the same."""
+        form = (-1, *[1] * (x.dim() - 2))
+        return x * self.factor.view(form) + self.shift.view(form)
+
+
+def _rescaling(theirs: dict[str, Any], ours: dict[str, Any]) -> _Rescaled | None:
+    """From our normalisation to theirs; None where they are the same, or are no means and deviations alone."""
+    if theirs == ours or {*theirs} != {"mean", "std"} or {*ours} != {"mean", "std"}:
+        return None
+    if len(theirs["mean"]) != len(ours["mean"]):
+        return None
+    mean, std, other, spread = (torch.tensor(how[key]) for how in (ours, theirs) for key in ("mean", "std"))
+    return _Rescaled(std / spread, (mean - other) / spread)
 
 
 def lessons_of(directory: Path | None, task: Task, how: Distillation) -> Lessons | None:

@@ -1,0 +1,48 @@
+"""Where the weights that a model begins with come from: a package, an upload, or a version that was trained before."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from sextant_shared import archives
+from sextant_shared.contracts.models import ZooModel
+from sextant_shared.errors import InvalidInput
+from sextant_shared.execution.workbench import Input, WorkOrder
+from sextant_zoo.pretrained import FIELD, MODEL, SCHEME, TENSORS, UPLOAD, Weights, from_directory, from_package
+
+INPUT = "weights"
+"""What the scheduler found for a source that is no package."""
+
+
+def open_weights(order: WorkOrder, model: ZooModel, room: Path | None = None) -> Weights | None:
+    """The weights that the model names, on this machine; None where it names none. An upload is unpacked below `room`.
+
+    Raises UnknownModelError where they are not there or not for the architecture, and InvalidInput for an upload that
+    is no directory of weights.
+    """
+    if model.weights is None:
+        return None
+    if model.weights.startswith(SCHEME):
+        return from_package(model.weights, model.zoo)
+    if INPUT not in order.inputs:
+        raise InvalidInput(
+            f"the step that was to find the settings named {model.weights}, which this one does not",
+            field=FIELD,
+            accepted="a model with its weights in this step too",
+        )
+    found = order.input(INPUT)
+    if model.weights.startswith(UPLOAD):
+        return from_directory(_unpacked(found, room), model.weights, model.zoo)
+    return from_directory(Path(found.path or ""), f"{MODEL}{found.name}@{found.version}", model.zoo)
+
+
+def _unpacked(found: Input, room: Path | None) -> Path:
+    """The directory of an upload, or the one directory that it holds."""
+    archive = Path(found.path or "") / found.name
+    if not archives.is_archive(archive):
+        message = f"{found.name[:80]!r} is no directory with {TENSORS}"
+        raise InvalidInput(message, field=FIELD, accepted="what `sextant data push DIRECTORY` uploads")
+    directory = archives.unpack(archive, Path(tempfile.mkdtemp(prefix="weights-", dir=room)), field=FIELD)
+    inside = list(directory.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else directory
