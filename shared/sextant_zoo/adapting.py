@@ -34,12 +34,21 @@ class LowRankLinear(nn.Module):
         return functional.linear(x, self.weight, self.bias) + self.scale * changed
 
 
-class StillNorm(nn.BatchNorm2d):
-    """A batch normalisation by what was known before, in training too: the batch changes nothing of it."""
+class StillNorm(nn.Module):
+    """A batch normalisation by what was known before, in training too: the batch changes nothing of it.
+
+    No BatchNorm2d, so that nothing takes it for one whose batches are spread over ranks. Its tensors keep their names.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.load_state_dict(norm.state_dict())
+        super().__init__()
+        self.eps = norm.eps
+        self.weight, self.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> the same."""
