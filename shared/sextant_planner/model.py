@@ -67,6 +67,9 @@ class BlockProfile(Record):
     operations: int = Field(10, ge=0, description="kernels of the forward pass that are not matrix products")
     forward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
     backward_s: dict[str, Points] = Field(default_factory=dict, description="by device: (samples, seconds), measured")
+    weight_share: dict[str, float] = Field(
+        default_factory=dict, description="by device: of the backward pass, what makes gradients of weights, measured"
+    )
 
     def held(self, tp: int) -> float:
         """Parameters on one of `tp` tensor-parallel ranks."""

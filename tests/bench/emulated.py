@@ -32,7 +32,10 @@ class _Slept(torch.autograd.Function):
 
 
 class SleptBlock(Block):
-    """(batch, tokens, width) -> the same: two linear layers, and `forward_s` a sample forward, twice that backward."""
+    """(batch, tokens, width) -> the same: two linear layers, and `forward_s` a sample forward, twice that backward.
+
+    Half of the backward pass is for gradients of weights: it is slept on the way to one, `beat`, which counts nothing.
+    """
 
     kind: ClassVar[str] = "slept"
     tensor_rules: ClassVar[dict[str, str]] = {"up": "column", "down": "row"}
@@ -41,6 +44,7 @@ class SleptBlock(Block):
         super().__init__()
         self.up = nn.Linear(width, inner, bias=False)
         self.down = nn.Linear(inner, width, bias=False)
+        self.beat = nn.Parameter(torch.zeros(1))
         self.inner, self.forward_s, self.slowdown = inner, forward_s, slowdown
 
     @property
@@ -53,7 +57,8 @@ class SleptBlock(Block):
         weight = self.up.weight
         held = weight.to_local() if isinstance(weight, DTensor) else weight
         seconds = self.forward_s * len(x) * self.slowdown * held.shape[0] / self.inner
-        slept: Tensor = _Slept.apply(x, seconds, 2 * seconds)  # type: ignore[no-untyped-call]
+        slept: Tensor = _Slept.apply(x, seconds, seconds)  # type: ignore[no-untyped-call]
+        slept = slept + _Slept.apply(self.beat, 0.0, seconds)  # type: ignore[no-untyped-call]
         made: Tensor = self.down(torch.relu(self.up(slept)))
         return x + made
 

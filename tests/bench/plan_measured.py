@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -13,10 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sextant_parallel.profiling.timing import with_times
-from sextant_parallel.profiling.trace import trace
 from sextant_planner.cluster import Cluster
 from sextant_planner.cost.step import StepCosts
 from sextant_planner.model import ModelProfile
@@ -28,6 +25,8 @@ from tests.bench.report import Report
 
 BATCH = 16
 LINKS_MBIT = (50.0, 200.0, 1000.0)
+PASS_S, STEPS = 2.5, (2, 4)
+"""A pass over a plan takes as many steps as fit these seconds, within these limits."""
 TIMEOUT_S = 5400.0
 
 
@@ -58,14 +57,14 @@ def run(report: Report) -> None:
         return
     worlds, links = ((4,), LINKS_MBIT[1:2]) if report.quick else ((4, 8), LINKS_MBIT)
     models = list(emulated.SHAPES)[:2] if report.quick else list(emulated.SHAPES)
-    count, steps = (6, 3) if report.quick else (12, 7)
-    profiles = {name: _profile(name) for name in models}
+    count = 6 if report.quick else 8
     cells: list[tuple[str, list[Scored]]] = []
     for size in worlds:
+        profiles = _profiles(size, models)
         for mbit in links:
             cluster = _measured_cluster(size, mbit, repeats=3 if report.quick else 7)
             chosen = {name: _sample(profiles[name], cluster, count) for name in models}
-            measured = _run_plans(size, mbit, chosen, steps)
+            measured = _run_plans(size, mbit, chosen)
             for name in models:
                 cell = [Scored(p, s, tuple(t)) for (p, s), t in zip(chosen[name], measured[name], strict=True)]
                 cells.append((f"{size} ranks, {mbit:.0f} Mbit/s, {name}", cell))
@@ -73,12 +72,10 @@ def run(report: Report) -> None:
     _tell(report, cells)
 
 
-def _profile(name: str) -> ModelProfile:
-    model = emulated.build(name)
-    inputs, _ = emulated.batch(name, 1)
-    torch.set_num_threads(1)
-    profile = trace(model, inputs, name=name, optimizer_bytes=0)
-    return with_times(profile, model, inputs, "slept", sizes=(1, 2, 4, 8), repeats=5)
+def _profiles(size: int, models: Sequence[str]) -> dict[str, ModelProfile]:
+    """By all ranks at once, as they will run: software takes longer where eight processes share two cores."""
+    found = _ranks(size, None, [{"what": "profile", "model": name} for name in models])
+    return {name: ModelProfile.from_json(text) for name, text in zip(models, found, strict=True)}
 
 
 def _sample(model: ModelProfile, cluster: Cluster, count: int) -> list[tuple[ParallelPlan, float]]:
@@ -103,13 +100,13 @@ def _measured_cluster(size: int, mbit: float, repeats: int) -> Cluster:
 
 
 def _run_plans(
-    size: int, mbit: float, chosen: dict[str, list[tuple[ParallelPlan, float]]], steps: int
+    size: int, mbit: float, chosen: dict[str, list[tuple[ParallelPlan, float]]]
 ) -> dict[str, list[list[float]]]:
     """Two passes in opposite order, so that what drifts falls on all plans alike."""
     jobs = [
-        {"what": "plan", "model": name, "plan": plan.to_json(), "steps": steps}
+        {"what": "plan", "model": name, "plan": plan.to_json(), "steps": _steps(predicted)}
         for name, some in chosen.items()
-        for plan, _ in some
+        for plan, predicted in some
     ]
     answers = [json.loads(text) for text in _ranks(size, mbit, [*jobs, *reversed(jobs)])]
     both = [first + second for first, second in zip(answers[: len(jobs)], reversed(answers[len(jobs) :]), strict=True)]
@@ -117,7 +114,12 @@ def _run_plans(
     return {name: [next(taken) for _ in some] for name, some in chosen.items()}
 
 
-def _ranks(size: int, mbit: float, jobs: Sequence[dict[str, Any]]) -> list[str]:
+def _steps(predicted_s: float) -> int:
+    least, most = STEPS
+    return max(least, min(most, math.ceil(PASS_S / predicted_s)))
+
+
+def _ranks(size: int, mbit: float | None, jobs: Sequence[dict[str, Any]]) -> list[str]:
     with tempfile.TemporaryDirectory() as directory, shaped.hosts(size, mbit) as prefixes:
         (Path(directory) / "jobs.json").write_text(json.dumps(list(jobs)))
         command = [sys.executable, "-m", "tests.bench.plan_measured_rank"]

@@ -1,6 +1,7 @@
 """One rank of `plan-measured`: `python -m tests.bench.plan_measured_rank RANK SIZE DIRECTORY`.
 
-Jobs come in DIRECTORY/jobs.json: to measure the cluster, or to run a plan. Rank 0 writes what came of each.
+Jobs come in DIRECTORY/jobs.json: to measure the cluster, to profile a model, or to run a plan. Rank 0 writes what came
+of each.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
 from sextant_parallel.profiling.links import measure_cluster
+from sextant_parallel.profiling.timing import with_times
+from sextant_parallel.profiling.trace import trace
 from sextant_parallel.runtime import apply
 from sextant_planner.cluster import Device
 from sextant_planner.plan import ParallelPlan
@@ -42,13 +45,29 @@ def main(rank: int, size: int, directory: Path) -> None:
     for number, job in enumerate(jobs):
         store = FileStore(str(directory / f"rendezvous-{number}"), size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-        result = _cluster(size, job) if job["what"] == "cluster" else _plan(job)
+        result = _result(size, job)
         dist.barrier()
         dist.destroy_process_group()
         if rank == 0:
             partial = directory / f"result-{number}.new"
             partial.write_text(result)
             partial.replace(directory / f"result-{number}.json")
+
+
+def _result(size: int, job: dict[str, Any]) -> str:
+    match job["what"]:
+        case "cluster":
+            return _cluster(size, job)
+        case "profile":
+            return _profile(job["model"])
+    return _plan(job)
+
+
+def _profile(name: str) -> str:
+    model = emulated.build(name)
+    inputs, _ = emulated.batch(name, 1)
+    profile = trace(model, inputs, name=name, optimizer_bytes=0)
+    return with_times(profile, model, inputs, FREE.name, sizes=(1, 2, 4, 8), repeats=5).to_json()
 
 
 def _cluster(size: int, job: dict[str, Any]) -> str:

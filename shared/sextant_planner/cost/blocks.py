@@ -73,7 +73,7 @@ class BlockCosts:
             share = 1 / tp
         forward = interpolate(block.forward_s[self.device.name], samples) * share
         backward = interpolate(block.backward_s[self.device.name], samples) * share
-        return forward, backward, backward / 2
+        return forward, backward, backward * block.weight_share.get(self.device.name, 0.5)
 
     def _computed(self, block: BlockProfile, samples: float, tp: int, sp: bool) -> tuple[float, float, float]:
         time = self.arithmetic

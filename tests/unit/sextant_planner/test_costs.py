@@ -10,7 +10,7 @@ from sextant_planner.cluster import Collective, Link
 from sextant_planner.cost.collectives import collective_s, send_s
 from sextant_planner.cost.products import Arithmetic
 from sextant_planner.cost.step import StepCosts
-from sextant_planner.plan import ParallelPlan, Precision, Sharding
+from sextant_planner.plan import ParallelPlan, Precision, Schedule, Sharding
 from sextant_planner.record import PlanningError
 from sextant_planner.transformer import transformer
 
@@ -125,3 +125,23 @@ def test_the_catalogue_names_its_sources(name: str) -> None:
     entry = catalogue.node(name)
     assert entry.device.name == name
     assert all((entry.device.source, entry.inside.source, entry.between.source))
+
+
+def test_zero_bubbles_fill_what_gradients_of_weights_take() -> None:
+    plan = ParallelPlan(
+        pp=4,
+        microbatches=4,
+        virtual_stages=2,
+        schedule=Schedule.ZERO_BUBBLE,
+        global_batch=4,
+        stages=tuple((n, n + 1) for n in range(8)),
+    )
+    plain = chain([1.0] * 8)
+
+    def step(share: float) -> float:
+        blocks = tuple(block.model_copy(update={"weight_share": {"unit": share}}) for block in plain.blocks)
+        return StepCosts(plain.model_copy(update={"blocks": blocks}), cluster(4)).predict(plan).step_s
+
+    # Half of the backward pass is taken for it where it was not measured.
+    assert StepCosts(plain, cluster(4)).predict(plan).step_s == step(0.5)
+    assert step(0.0) > step(0.25) > step(0.5)

@@ -30,14 +30,18 @@ def with_times(
     """`profile` with the times of the model's blocks under `device_name`.
 
     The model runs where its parameters are, in training mode; it keeps its mode, and its gradients are cleared.
-    `sample` has a batch of any size: its first item is repeated. Times are medians of `repeats`, after one warm-up.
+    `sample` has a batch of any size: its first item is repeated. Times are medians of `repeats`, after one warm-up;
+    what the gradients of weights take of the backward pass is that of the largest size.
     """
     training = model.training
     model.train()
     measured: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {}
+    shares: dict[str, float] = {}
     for size in sizes:
         carry = _repeated(sample, size)
         for name, block in chain_of(model).blocks.items():
+            if size == sizes[-1]:
+                shares[name] = _weight_share(block, carry, repeats)
             forward, backward, carry = _block(block, carry, repeats)
             points = measured.setdefault(name, ([], []))
             points[0].append((float(size), forward))
@@ -49,6 +53,7 @@ def with_times(
             update={
                 "forward_s": {**block.forward_s, device_name: _rising(measured[block.name][0])},
                 "backward_s": {**block.backward_s, device_name: _rising(measured[block.name][1])},
+                "weight_share": {**block.weight_share, device_name: shares[block.name]},
             }
         )
         for block in profile.blocks
@@ -67,6 +72,24 @@ def _block(block: nn.Module, carry: Carry, repeats: int) -> tuple[float, float, 
             forwards.append(forward)
             backwards.append(backward)
     return statistics.median(forwards), statistics.median(backwards), _detached(result)
+
+
+def _weight_share(block: nn.Module, carry: Carry, repeats: int) -> float:
+    """What is left of a backward pass without the gradients of the inputs; all of it where nothing wants these."""
+    whole, inputs = [], []
+    for number in range(2 * repeats):
+        leaves = _leaves(carry)
+        result = run_block(block, leaves)
+        wanted = [tensor for tensor in tensors_of(result) if tensor.requires_grad]
+        ones = [torch.ones_like(tensor) for tensor in wanted]
+        given = [tensor for tensor in tensors_of(leaves) if tensor.requires_grad]
+        if not wanted or not given:
+            return 1.0
+        if number % 2:
+            whole.append(_timed(partial(_backward, wanted, ones))[0])
+        else:
+            inputs.append(_timed(partial(torch.autograd.grad, wanted, given, ones, allow_unused=True))[0])
+    return min(1.0, max(0.0, 1.0 - statistics.median(inputs) / statistics.median(whole)))
 
 
 def _backward(wanted: list[Tensor], gradients: list[Tensor]) -> None:

@@ -36,6 +36,8 @@ from sextant_planner.plan import ParallelPlan, Sharding
 from sextant_planner.record import PlanningError
 
 BUCKET_BYTES = 25 * 2**20
+LEAST_BUCKET_BYTES, BUCKETS = 256 * 2**10, 10
+"""What is reduced beside the backward pass goes in about so many pieces: the last one is what nothing hides."""
 
 
 class Replication(Protocol):
@@ -61,8 +63,14 @@ class Replicas:
     def __init__(self, module: nn.Module, mesh: Mesh) -> None:
         # From torch 2.13 on the flag has another name, and the old one warns; 2.11 knows the old one alone.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        total = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+        bucket = min(BUCKET_BYTES, max(LEAST_BUCKET_BYTES, total / BUCKETS))
         self.module: nn.Module = DistributedDataParallel(
-            module, process_group=mesh.group("dp_replicate"), broadcast_buffers=False, gradient_as_bucket_view=True
+            module,
+            process_group=mesh.group("dp_replicate"),
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            bucket_cap_mb=bucket / 2**20,
         )
         self.scale = float(mesh.plan.dp_replicate)
 

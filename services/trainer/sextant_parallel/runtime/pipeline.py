@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
     Schedule1F1B,
@@ -25,7 +26,7 @@ from sextant_parallel.runtime.chain import Carry, boundaries, sequence_of
 from sextant_parallel.runtime.collectives import contiguous_gradient
 from sextant_parallel.runtime.mesh import Mesh
 from sextant_parallel.runtime.precision import boundary_type
-from sextant_planner.plan import ParallelPlan, Schedule
+from sextant_planner.plan import ParallelPlan, Schedule, Sharding
 from sextant_planner.record import PlanningError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -75,6 +76,7 @@ class Pipeline:
     def _run(self, how: str, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         self._loss = loss
         schedule = self._schedule(inputs)
+        self._gather()
         losses: list[Tensor] = []
         arguments = (inputs,) if self.first else ()
         run = getattr(schedule, how)
@@ -82,6 +84,16 @@ class Pipeline:
         if not losses:
             return torch.zeros((), device=self._mesh.device)
         return torch.stack([value.detach() for value in losses]).sum(0)
+
+    def _gather(self) -> None:
+        """Begin to gather shards that are kept for the whole step on all stages at once: each would else begin when the
+        first micro-batch comes, one stage after the other. Schedules of several stages a rank do it themselves."""
+        if self._mesh.plan.sharding is Sharding.ZERO3 or self._mesh.plan.virtual_stages > 1:
+            return
+        for part in self._parts:
+            for module in part.modules():
+                if isinstance(module, FSDPModule):
+                    module.unshard(async_op=True)
 
     def _schedule(self, inputs: Tensor) -> Any:
         key = tuple(inputs.shape)
