@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sextant_data_prep import images, writing
-from sextant_data_prep.domain.samples import encode_labels, statistics
+from sextant_data_prep.images import preparing
 from sextant_parallel import GlobalOrder
-from sextant_shared.contracts.specs import TrainConfig
+from sextant_shared.contracts.specs import PrepareSpec, Split, TrainConfig
 from sextant_trainer.training.tasks import Task, open_task
 from tests.bench.report import Report
 from tests.data import needed
@@ -153,12 +152,9 @@ def _prepare(file: Path, folder: Path) -> None:
             if image and part == "train":
                 (folder / "raw" / label).mkdir(parents=True, exist_ok=True)
                 (folder / "raw" / label / image).write_bytes(archive.read(name))
-    samples = images.read(folder / "raw")
-    classes, labels = encode_labels(samples)
-    rows = np.arange(len(labels))
-    splits = ["val" if row % 20 == 0 else "test" if row % 20 == 1 else "train" for row in rows]
-    about = {"task": "image-classification", "statistics": statistics(samples, rows)}
-    writing.write(folder, samples, classes, labels, splits, about)
+    spec = PrepareSpec(source="upload://u", task="image-classification", split=Split(val=0.05, test=0.05))
+    found = preparing.read(spec, folder / "raw", folder / "scratch", lambda *_: None)
+    preparing.prepare(spec, found, folder, {"task": spec.task}, lambda *_: None)
 
 
 def _ours(task: Task, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:

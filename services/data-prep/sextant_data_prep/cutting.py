@@ -23,7 +23,7 @@ from sextant_shared.contracts import cleaning
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
-PACKAGES = ("numpy", "polars", "pyarrow", "xxhash")
+PACKAGES = ("numpy", "pillow", "polars", "pyarrow", "xxhash")
 """Those whose version can change what a piece is."""
 
 
@@ -72,12 +72,12 @@ def known_by(piece: Cut, spec: PrepareSpec, numeric: Sequence[str]) -> str:
     columns = spec.split.model_dump(mode="json", include={"column", "group", "time"})
     # Names of tables change nothing but messages; the splits that they say do.
     tables = [(Path(name).suffix.lower(), split) for name, split in piece.tables]
-    whole = [declared, columns, list(numeric), tables, piece.content, _code()]
+    whole = [declared, columns, list(numeric), tables, piece.content, code()]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """The hash of the code that cleans, its own and that of others."""
     digest = hashlib.sha256()
     own = sorted(Path(__file__).parent.rglob("*.py"))

@@ -10,14 +10,14 @@ from shutil import rmtree
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from sextant_data_prep import cutting, dividing, images, packages, report, rows, series, sources, writing
+from sextant_data_prep import cutting, dividing, packages, report, rows, series, sources, writing
 from sextant_data_prep.boxes import preparing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
-from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.images import preparing as preparing_images
+from sextant_data_prep.images.gathering import Gathered
 from sextant_data_prep.merging import Cleaned
 from sextant_shared import archives
 from sextant_shared.artefacts import safe_path
@@ -25,8 +25,8 @@ from sextant_shared.contracts.specs import SERIES_TASKS, PrepareSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Divided, Registration, Result, Workbench
 
-ROW_TASKS = ("tabular", "text-classification")
-"""Those whose source is rows that are read in turn."""
+DIVISIBLE = ("tabular", "text-classification", "image-classification")
+"""Tasks whose sources are divided among workers where they are large."""
 
 
 def work(bench: Workbench) -> Result | Divided:
@@ -36,18 +36,18 @@ def work(bench: Workbench) -> Result | Divided:
     """
     spec = PrepareSpec.model_validate(bench.order.spec, strict=False)
     piece, parts = bench.order.inputs.get("piece"), bench.order.parts
+    by_class = spec.task == "image-classification"
     if piece is not None:
-        return dividing.clean(spec, piece["order"], partial(_uploaded, bench, spec), bench.out, bench.progress)
-    if parts is None and (spec.source.startswith("package://") or spec.task not in ROW_TASKS):
+        clean: Any = preparing_images.clean if by_class else dividing.clean
+        done: Result = clean(spec, piece["order"], partial(_uploaded, bench, spec), bench.out, bench.progress)
+        return done
+    if parts is None and (spec.source.startswith("package://") or spec.task not in DIVISIBLE):
         return prepare(bench)
     with _scratch(bench) as scratch:
-        if parts is not None:
-            cleaned = dividing.put_together(spec, parts, bench.out, scratch)
-        else:
-            cleaned = _divided(bench, spec, scratch)
-        if isinstance(cleaned, Divided):
-            return cleaned
-        made = _registered(bench, spec, _of_rows(bench, spec, cleaned))
+        described = _images(bench, spec, scratch) if by_class else _rows(bench, spec, scratch)
+        if isinstance(described, Divided):
+            return described
+        made = _registered(bench, spec, described)
     if parts is None:
         return made
     told = {"all": len(parts.directories), "reused": parts.reused}
@@ -64,7 +64,8 @@ def prepare(bench: Workbench) -> Result:
     if spec.source.startswith("package://"):
         described = _of_samples(bench, spec, packages.read(spec.source, spec.task))
     elif spec.task == "image-classification":
-        described = _of_samples(bench, spec, images.read(_uploaded(bench, spec), spec.clean))
+        with _scratch(bench) as scratch:
+            described = _of_images(bench, spec, _read_images(bench, spec, _uploaded(bench, spec), scratch))
     elif spec.task == "defect-detection":
         described = _of_boxes(bench, spec, _uploaded(bench, spec))
     elif spec.task in SERIES_TASKS:
@@ -105,13 +106,43 @@ def _scratch(bench: Workbench) -> Iterator[Path]:
         rmtree(scratch, ignore_errors=True)
 
 
+def _rows(bench: Workbench, spec: PrepareSpec, scratch: Path) -> dict[str, Any] | Divided:
+    """The version of the rows, or the pieces of a source that is divided first."""
+    if bench.order.parts is not None:
+        cleaned = dividing.put_together(spec, bench.order.parts, bench.out, scratch)
+    else:
+        cleaned = _divided(bench, spec, scratch)
+    return cleaned if isinstance(cleaned, Divided) else _of_rows(bench, spec, cleaned)
+
+
+def _images(bench: Workbench, spec: PrepareSpec, scratch: Path) -> dict[str, Any] | Divided:
+    """The same of images."""
+    if bench.order.parts is not None:
+        return _of_images(bench, spec, preparing_images.put_together(spec, bench.order.parts))
+    bench.progress(0.05, "reading")
+    root = _uploaded(bench, spec)
+    divided = None if _streamed(bench) else preparing_images.divide(spec, root, _piece_bytes(bench))
+    return divided or _of_images(bench, spec, _read_images(bench, spec, root, scratch))
+
+
+def _read_images(bench: Workbench, spec: PrepareSpec, root: Path, scratch: Path) -> Gathered:
+    return preparing_images.read(spec, root, scratch, bench.progress)
+
+
+def _streamed(bench: Workbench) -> bool:
+    """Whether a piece of the source could be come to only through all before it."""
+    return archives.is_streamed(Path(bench.order.input("source").name))
+
+
+def _piece_bytes(bench: Workbench) -> int:
+    return int(bench.order.service.get("piece_bytes", dividing.PIECE_BYTES))
+
+
 def _divided(bench: Workbench, spec: PrepareSpec, scratch: Path) -> Cleaned | Divided:
     """The pieces of a large source; the cleaned rows of any other."""
     bench.progress(0.05, "reading")
     source = sources.of(_uploaded(bench, spec), spec.task)
-    streamed = archives.is_streamed(Path(bench.order.input("source").name))
-    least = int(bench.order.service.get("piece_bytes", dividing.PIECE_BYTES))
-    cuts = [] if streamed else cutting.cut(source, least)
+    cuts = [] if _streamed(bench) else cutting.cut(source, _piece_bytes(bench))
     if len(cuts) > 1:
         return dividing.divide(spec, source, cuts, scratch, bench.progress)
     return rows.clean(spec, source, bench.out, scratch, bench.progress)
@@ -121,6 +152,12 @@ def _of_rows(bench: Workbench, spec: PrepareSpec, cleaned: Cleaned) -> dict[str,
     made = rows.describe(spec, cleaned, bench.out, _about(spec), bench.progress)
     (bench.out / report.NAME).write_text(report.render(made.described, made.quality), encoding="utf-8")
     return made.described
+
+
+def _of_images(bench: Workbench, spec: PrepareSpec, images: Gathered) -> dict[str, Any]:
+    described, quality = preparing_images.prepare(spec, images, bench.out, _about(spec), bench.progress)
+    (bench.out / report.NAME).write_text(report.render(described, quality), encoding="utf-8")
+    return described
 
 
 def _of_boxes(bench: Workbench, spec: PrepareSpec, path: Path) -> dict[str, Any]:
@@ -153,11 +190,7 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples) -> dict[s
     else:
         splits = splitting.as_given(keys, labels.tolist(), samples.ids.tolist(), samples.splits, spec.split.val)
     train = np.flatnonzero(np.array(splits) == "train")
-    if empty := [split for split in splitting.SPLITS if split not in splits]:
-        given = f"{len(labels)} rows are too few for three splits"
-        if samples.splits is not None:
-            given = f"no row is in the split {empty[0]!r}"
-        raise InvalidInput(given, field="split", accepted="more rows")
+    splitting.insist_on_all(splits, given=samples.splits is not None)
     bench.progress(0.7, "writing")
     about = {
         **_about(spec),
@@ -165,18 +198,9 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples) -> dict[s
         "quarantined": {"rows": len(samples.quarantine.rows), "reasons": samples.quarantine.reasons},
         "duplicates": len(keys) - len(set(keys)),
     }
-    if spec.clean:
-        about |= {"removed": _note_removed(bench.out, samples), "flagged": dict(sorted(samples.flagged.items()))}
     described = writing.write(bench.out, samples, classes, labels, splits, about)
     (bench.out / report.NAME).write_text(report.render(described, Quality(samples.total)), encoding="utf-8")
     return described
-
-
-def _note_removed(out: Path, samples: Samples) -> dict[str, int]:
-    ledger = Ledger(out)
-    for row, step, reason in samples.removed:
-        ledger.note(pl.DataFrame({"row": [row], "reason": [reason]}), step)
-    return dict(sorted(ledger.removed.items()))
 
 
 def _uploaded(bench: Workbench, spec: PrepareSpec, names: Collection[str] | None = None) -> Path:

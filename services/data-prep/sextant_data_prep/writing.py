@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sextant_data_prep.domain.quarantine import Quarantine
 from sextant_data_prep.domain.samples import Samples
 from sextant_data_prep.domain.splitting import SPLITS
 
@@ -37,10 +38,15 @@ def write(
     digest.update(json.dumps(schema, sort_keys=True).encode())
     whole = {**schema, **about, "splits": described, "digest": digest.hexdigest()}
     (out / "dataset.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
-    if samples.quarantine.rows:
-        lines = (json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in samples.quarantine.rows)
-        (out / "quarantine.jsonl").write_text("".join(lines))
+    note_quarantine(out, samples.quarantine)
     return whole
+
+
+def note_quarantine(out: Path, quarantine: Quarantine) -> None:
+    """A line for each row that was left out as bad, where there are some."""
+    if quarantine.rows:
+        lines = (json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in quarantine.rows)
+        (out / "quarantine.jsonl").write_text("".join(lines))
 
 
 def _table(samples: Samples, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Table:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.sextant_data_prep.pieces import MakeBench, Workers
 
 from sextant_shared.execution.workbench import Parts, Workbench, WorkOrder
-
-MakeBench = Callable[..., Workbench]
 
 
 @pytest.fixture
@@ -40,3 +39,9 @@ def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
     yield make
     for descriptor in opened:
         os.close(descriptor)
+
+
+@pytest.fixture
+def workers(make_bench: MakeBench) -> Workers:
+    """Without any piece done."""
+    return Workers(make_bench)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 from tests.boards import BOXES, SIDE, as_coco, as_voc, write_boards
-from tests.unit.sextant_data_prep.conftest import MakeBench
+from tests.unit.sextant_data_prep.pieces import MakeBench
 
 from sextant_data_prep.handlers import prepare
 from sextant_shared.contracts.annotations import Template

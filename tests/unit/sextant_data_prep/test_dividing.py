@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,13 +12,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from tests.unit.sextant_data_prep.pieces import Workers, hashes
 
-from sextant_data_prep.handlers import work
 from sextant_data_prep.readers import blocks
 from sextant_shared.errors import InvalidInput
-from sextant_shared.execution.workbench import Divided, Parts, Result, Workbench
 
-MakeBench = Callable[..., Workbench]
 TABLE: dict[str, Any] = {
     "task": "tabular",
     "target": "label",
@@ -44,41 +40,6 @@ TEXT: dict[str, Any] = {
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that small files have many places to be cut at."""
     monkeypatch.setattr(blocks, "BLOCK", 1 << 12)
-
-
-@dataclass
-class Workers:
-    """Does pieces as workers do, and keeps what came of each by its digest."""
-
-    make_bench: MakeBench
-    done: dict[str, str] = field(default_factory=dict)
-
-    def run(self, upload: Path, piece_bytes: int, **spec: Any) -> tuple[Workbench, Result, int]:
-        """The version of an upload: where it is, and how many pieces were done for it."""
-        told, before = {"piece_bytes": str(piece_bytes)}, len(self.done)
-        bench = self.make_bench(upload, service=told, **spec)
-        made = work(bench)
-        while isinstance(made, Divided):
-            for piece in made.pieces:
-                if piece.digest not in self.done:
-                    worker = self.make_bench(upload, inputs={"piece": piece.model_dump()}, service=told, **spec)
-                    assert isinstance(work(worker), Result)
-                    self.done[piece.digest] = str(worker.out)
-            parts = Parts(note=made.note, directories=[self.done[piece.digest] for piece in made.pieces], reused=0)
-            bench = self.make_bench(upload, parts=parts, service=told, **spec)
-            made = work(bench)
-        return bench, made, len(self.done) - before
-
-
-@pytest.fixture
-def workers(make_bench: MakeBench) -> Workers:
-    """Without any piece done."""
-    return Workers(make_bench)
-
-
-def hashes(bench: Workbench) -> dict[str, str]:
-    """Of every file that was made."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in bench.out.iterdir()}
 
 
 def table_rows(rows: int, seed: int = 0) -> Iterator[dict[str, Any]]:

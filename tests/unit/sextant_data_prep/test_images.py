@@ -12,8 +12,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sextant_data_prep import images
+from sextant_data_prep.images import decoding, preparing
+from sextant_data_prep.images.gathering import Gathered
+from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
+
+
+def read(root: Path) -> Gathered:
+    """The images of a folder."""
+    spec = PrepareSpec(source="upload://u", task="image-classification")
+    return preparing.read(spec, root, root.parent / f"scratch-{root.name}", lambda *_: None)
+
+
+def pixels_of(found: Gathered) -> NDArray[np.uint8]:
+    """Of all of them."""
+    return found.pixels(range(len(found.held)))
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -33,18 +46,18 @@ def test_the_folder_is_the_class_and_pixels_are_channels_first(tmp_path: Path) -
     cat, dog = noise(6, 8, 3, seed=1), noise(6, 8, 3, seed=2)
     put(tmp_path, "cat/1.png", cat)
     put(tmp_path, "dog/1.bmp", dog)
-    samples = images.read(tmp_path)
+    samples = read(tmp_path)
     assert samples.labels == ["cat", "dog"]
-    assert [(f.name, f.dtype, f.shape) for f in samples.features] == [("image", "uint8", (3, 6, 8))]
-    assert np.array_equal(samples.columns["image"], np.stack([cat, dog]).transpose(0, 3, 1, 2))
+    assert samples.shape == (3, 6, 8)
+    assert np.array_equal(pixels_of(samples), np.stack([cat, dog]).transpose(0, 3, 1, 2))
 
 
 def test_grey_images_keep_one_channel_and_become_colour_beside_a_colour_image(tmp_path: Path) -> None:
     grey = noise(4, 4)
     put(tmp_path, "a/1.png", grey)
-    assert np.array_equal(images.read(tmp_path).columns["image"], grey[None, None])
+    assert np.array_equal(pixels_of(read(tmp_path)), grey[None, None])
     put(tmp_path, "b/1.png", noise(4, 4, 3))
-    pixels = images.read(tmp_path).columns["image"]
+    pixels = pixels_of(read(tmp_path))
     assert pixels.shape == (2, 3, 4, 4)
     assert np.array_equal(pixels[0], np.stack([grey] * 3))
 
@@ -53,14 +66,14 @@ def test_images_take_the_most_frequent_size(tmp_path: Path) -> None:
     for number in range(3):
         put(tmp_path, f"a/{number}.png", noise(5, 7, seed=number))
     put(tmp_path, "b/big.png", np.full((50, 70), 77, np.uint8))
-    pixels = images.read(tmp_path).columns["image"]
+    pixels = pixels_of(read(tmp_path))
     assert pixels.shape == (4, 1, 5, 7)
     assert np.all(pixels[3] == 77)
 
 
 def test_no_side_is_over_256_pixels(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", noise(100, 512))
-    assert images.read(tmp_path).columns["image"].shape == (1, 1, 50, 256)
+    assert pixels_of(read(tmp_path)).shape == (1, 1, 50, 256)
 
 
 def test_the_orientation_that_a_camera_notes_is_applied(tmp_path: Path) -> None:
@@ -70,7 +83,7 @@ def test_the_orientation_that_a_camera_notes_is_applied(tmp_path: Path) -> None:
     tags[0x0112] = 6  # turned by 90 degrees clockwise to be upright
     (tmp_path / "a").mkdir()
     Image.fromarray(lying).save(tmp_path / "a" / "1.png", exif=tags)
-    pixels = images.read(tmp_path).columns["image"][0, 0]
+    pixels = pixels_of(read(tmp_path))[0, 0]
     assert pixels.shape == (32, 16)
     assert (pixels[:16] == 0).all()
     assert (pixels[16:] == 255).all()
@@ -81,7 +94,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out_by_its_number(tmp_path: Pat
     put(tmp_path, "a/1.png", noise(4, 4))
     (tmp_path / "a" / "2.png").write_bytes(content)
     put(tmp_path, "b/1.png", noise(4, 4))
-    samples = images.read(tmp_path)
+    samples = read(tmp_path)
     assert samples.quarantine.rows == [(1, "cannot be decoded")]
     assert samples.ids.tolist() == [0, 2]
     assert samples.labels == ["a", "b"]
@@ -92,23 +105,23 @@ def test_an_image_that_was_cut_off_is_left_out(tmp_path: Path, name: str) -> Non
     put(tmp_path, "b/1.png", noise(40, 40, 3))
     whole = put(tmp_path, f"a/{name}", noise(40, 40, 3)).read_bytes()
     (tmp_path / "a" / name).write_bytes(whole[: len(whole) // 2])
-    assert images.read(tmp_path).quarantine.rows == [(0, "cannot be decoded")]
+    assert read(tmp_path).quarantine.rows == [(0, "cannot be decoded")]
 
 
 def test_an_image_with_too_many_pixels_is_left_out_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 99)
     put(tmp_path, "a/big.png", noise(10, 10))
     put(tmp_path, "a/small.png", noise(9, 11))
-    samples = images.read(tmp_path)
+    samples = read(tmp_path)
     assert samples.quarantine.rows == [(0, "cannot be decoded")]
     assert samples.ids.tolist() == [1]
 
 
 def test_a_grey_image_of_16_bits_keeps_its_shades(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
-    pixels = images.read(tmp_path).columns["image"].ravel().astype(int)
+    pixels = pixels_of(read(tmp_path)).ravel().astype(int)
     assert len(set(pixels.tolist())) == 64
     # One shade of rounding: the top 8 bits, or the value scaled to them.
     assert np.abs(pixels - np.linspace(0, 255, 64)).max() <= 1.0
@@ -118,13 +131,13 @@ def test_what_is_no_image_by_its_name_is_not_looked_at(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", noise(4, 4))
     (tmp_path / "a" / "notes.txt").write_text("hi")
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "a" / "1.png")
-    samples = images.read(tmp_path)
+    samples = read(tmp_path)
     assert samples.total == 1
 
 
 def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no image") as caught:
-        images.read(tmp_path)
+        read(tmp_path)
     assert caught.value.accepted == "CLASS/FILE with .png, .jpg, .jpeg, .bmp, .webp"
 
 
@@ -133,7 +146,7 @@ def test_a_folder_of_nothing_but_bad_images_is_refused_with_the_counts(tmp_path:
     for number in range(3):
         (tmp_path / "a" / f"{number}.png").write_bytes(b"no")
     with pytest.raises(InvalidInput, match=r"3 read, 3 bad \(cannot be decoded: 3\)"):
-        images.read(tmp_path)
+        read(tmp_path)
 
 
 def test_a_class_whose_name_is_not_utf8_is_refused_or_left_out(tmp_path: Path) -> None:
@@ -142,7 +155,7 @@ def test_a_class_whose_name_is_not_utf8_is_refused_or_left_out(tmp_path: Path) -
     os.mkdir(directory)
     os.link(os.fsencode(tmp_path / "a" / "1.png"), directory + b"/1.png")
     try:
-        labels = images.read(tmp_path).labels
+        labels = read(tmp_path).labels
     except InvalidInput:
         return
     "".join(labels).encode()
@@ -153,20 +166,20 @@ def test_an_image_whose_class_cannot_be_stored_is_left_out_with_the_reason(tmp_p
     directory = os.fsencode(tmp_path) + b"/gr\xfcn"
     os.mkdir(directory)
     os.link(os.fsencode(tmp_path / "a" / "1.png"), directory + b"/1.png")
-    assert images.read(tmp_path).quarantine.rows == [(1, "its class name is not UTF-8")]
+    assert read(tmp_path).quarantine.rows == [(1, "its class name is not UTF-8")]
 
 
 def test_an_image_outside_of_a_class_folder_is_left_out(tmp_path: Path) -> None:
     put(tmp_path, "1.png", noise(4, 4))
     put(tmp_path, "a/1.png", noise(4, 4))
-    samples = images.read(tmp_path)
+    samples = read(tmp_path)
     assert samples.quarantine.rows == [(0, "is in no class folder")]
     assert samples.labels == ["a"]
 
 
 def test_a_class_may_be_called_like_an_image(tmp_path: Path) -> None:
     put(tmp_path, "a.png/1.png", noise(4, 4))
-    samples = images.read(tmp_path)
+    samples = read(tmp_path)
     assert (samples.labels, samples.quarantine.rows) == (["a.png"], [])
 
 
@@ -186,7 +199,7 @@ def test_whatever_the_decoder_raises_costs_one_image(
         return turned(image)
 
     monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
-    assert images.read(tmp_path).quarantine.rows == [(0, "cannot be decoded")]
+    assert read(tmp_path).quarantine.rows == [(0, "cannot be decoded")]
 
 
 def test_an_image_that_the_machine_cannot_read_fails_the_attempt(
@@ -199,4 +212,4 @@ def test_an_image_that_the_machine_cannot_read_fails_the_attempt(
 
     monkeypatch.setattr(Image, "open", open_)
     with pytest.raises(OSError, match="Too many open files"):
-        images.read(tmp_path)
+        read(tmp_path)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sextant_data_prep import images
 from sextant_data_prep.boxes.finding import Row
+from sextant_data_prep.images.decoding import DEEP, array, decode
 from sextant_shared.damage import Damaged, decoding
 
 Pixels = NDArray[np.uint8]
@@ -44,7 +44,7 @@ class Stack:
                 raise Damaged("an image of it is not there")
             try:
                 with decoding(Image.DecompressionBombError):
-                    found.append(images.decode(path))
+                    found.append(decode(path))
             except Damaged:
                 raise Damaged(UNREADABLE) from None
         if len({image.size for image in found}) > 1:
@@ -53,7 +53,7 @@ class Stack:
 
     def keep(self, place: int, found: Sequence[Image.Image]) -> Pixels:
         """Put a row's images at its place; what is there now."""
-        parts = [images.array(image, self.mode, self.size) for image in found]
+        parts = [array(image, self.mode, self.size) for image in found]
         self.kept[place] = np.concatenate(parts)
         kept: Pixels = self.kept[place]
         return kept
@@ -68,7 +68,7 @@ def _headers(root: Path, rows: Sequence[Row]) -> tuple[Counter[tuple[int, int]],
             try:
                 with decoding(Image.DecompressionBombError), Image.open(root / name) as opened:
                     sizes[opened.size] += 1
-                    modes.add("L" if opened.mode in ("1", "L", *images.DEEP) else "RGB")
+                    modes.add("L" if opened.mode in ("1", "L", *DEEP) else "RGB")
             except Damaged:
                 continue
     return sizes, modes

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sextant_data_prep.boxes.pixels import Stack
+from sextant_data_prep.domain.pixel_moments import PixelMoments
 from sextant_data_prep.domain.splitting import SPLITS
 from sextant_data_prep.writing import FORMAT
 
@@ -33,34 +34,11 @@ class Content:
     labels: Sequence[NDArray[np.int32]]
 
 
-@dataclass(slots=True)
-class Moments:
-    """Sums over the pixels of the training split, by channel: whole numbers, exact."""
-
-    count: int = 0
-    total: Any = 0
-    squares: Any = 0
-
-    def add(self, pixels: NDArray[np.uint8]) -> None:
-        """Rows (n, channels, height, width)."""
-        self.count += pixels.shape[0] * pixels.shape[2] * pixels.shape[3]
-        counts = np.stack(
-            [np.bincount(pixels[:, channel].ravel(), minlength=256) for channel in range(pixels.shape[1])]
-        )
-        grey = np.arange(256)
-        self.total, self.squares = self.total + counts @ grey, self.squares + counts @ grey**2
-
-    def figures(self) -> dict[str, Any]:
-        """Mean and deviation by channel."""
-        mean = self.total / self.count
-        return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(0, self.squares / self.count - mean**2)).tolist()}
-
-
 def write(
     out: Path, content: Content, classes: list[str], splits: Sequence[str], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Write all files under `out`; the description, which holds the digest of schema and data."""
-    digest, moments, described = hashlib.sha256(), Moments(), dict[str, Any]()
+    digest, moments, described = hashlib.sha256(), PixelMoments(), dict[str, Any]()
     assigned = np.array(splits)
     for split in SPLITS:
         rows = np.flatnonzero(assigned == split)
@@ -85,7 +63,7 @@ def write(
     return whole
 
 
-def _write(path: Path, content: Content, rows: Rows, moments: Moments | None) -> None:
+def _write(path: Path, content: Content, rows: Rows, moments: PixelMoments | None) -> None:
     size = math.prod(content.stack.shape)
     schema = pa.schema(
         {

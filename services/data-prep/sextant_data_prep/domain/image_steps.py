@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel
 
 from sextant_shared.contracts.cleaning import Deduplicate, Exposure, Resize, Step
 
@@ -38,39 +40,59 @@ def gradient_bits(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
+class Signs(BaseModel):
+    """What the steps need to know of an image, without its pixels."""
+
+    exposure: list[str | None] = []
+    """For each step that looks at it what is wrong, if anything."""
+    key: str = ""
+    """The hash of the pixels."""
+    bits: int = 0
+    """`gradient_bits`."""
+
+
+def signs_of(image: Image.Image, steps: Sequence[Step]) -> Signs:
+    """Those that the steps will ask for."""
+    doubles = [step for step in steps if isinstance(step, Deduplicate)]
+    return Signs(
+        exposure=[_exposure(image, step) for step in steps if isinstance(step, Exposure)],
+        key=_key(image) if doubles else "",
+        bits=gradient_bits(image) if any(step.near is not None for step in doubles) else 0,
+    )
+
+
 @dataclass(slots=True)
 class Judge:
     """Goes through the steps image by image, and remembers those that it has seen."""
 
     steps: list[Step]
     flagged: dict[str, int] = field(default_factory=dict)
-    _seen: dict[bytes, str] = field(default_factory=dict)
+    _seen: dict[str, str] = field(default_factory=dict)
     _bands: dict[tuple[int, int], list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
 
-    def leaves_out(self, image: Image.Image, label: str) -> tuple[str, str] | None:
+    def leaves_out(self, signs: Signs, label: str) -> tuple[str, str] | None:
         """The step that leaves an image out and its reason; None where it stays."""
+        exposures = iter(signs.exposure)
         for step in self.steps:
             match step:
                 case Exposure():
-                    why = _exposure(image, step)
+                    why = next(exposures)
                     if why and step.action == "flag":
                         self.flagged[why] = self.flagged.get(why, 0) + 1
                         continue
                 case Deduplicate():
-                    why = self._double(image, label, step)
+                    why = self._double(signs, label, step)
                 case _:
                     continue
             if why:
                 return step.do, why
         return None
 
-    def _double(self, image: Image.Image, label: str, step: Deduplicate) -> str | None:
-        content = f"{image.mode}{image.size}".encode() + image.tobytes()
-        key = hashlib.blake2b(content, digest_size=16).digest()
-        if key in self._seen:
-            return "stood there before" + ("" if self._seen[key] == label else ", with another label")
-        self._seen[key] = label
-        return self._alike(gradient_bits(image), label, step.near) if step.near is not None else None
+    def _double(self, signs: Signs, label: str, step: Deduplicate) -> str | None:
+        if signs.key in self._seen:
+            return "stood there before" + ("" if self._seen[signs.key] == label else ", with another label")
+        self._seen[signs.key] = label
+        return self._alike(signs.bits, label, step.near) if step.near is not None else None
 
     def _alike(self, bits: int, label: str, near: float) -> str | None:
         """Two of 64 bits that differ in d places are equal in one of d + 1 bands at least (pigeonhole)."""
@@ -83,6 +105,11 @@ class Judge:
         for band in bands:
             self._bands[band].append((bits, label))
         return None
+
+
+def _key(image: Image.Image) -> str:
+    content = f"{image.mode}{image.size}".encode() + image.tobytes()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _exposure(image: Image.Image, step: Exposure) -> str | None:

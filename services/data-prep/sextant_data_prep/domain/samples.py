@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,28 +39,29 @@ class Samples:
     """The order of the classes where the source gives one; the sorted names otherwise."""
     splits: list[str] | None = None
     """The split of each row, where the source gives one."""
-    removed: list[tuple[int, str, str]] = field(default_factory=list)
-    """Rows that a step left out: number, step, reason."""
-    flagged: dict[str, int] = field(default_factory=dict)
-    """How many rows a step found fault with and left in, by reason."""
 
     @property
     def total(self) -> int:
         """Rows read, the bad ones included."""
-        return len(self.labels) + len(self.quarantine.rows) + len(self.removed)
+        return len(self.labels) + len(self.quarantine.rows)
 
 
 def encode_labels(samples: Samples) -> tuple[list[str], NDArray[np.int64]]:
     """The classes and each row's class number. Raises InvalidInput where there is only one class."""
-    classes = samples.classes or sorted(set(samples.labels))
-    if len(set(samples.labels)) < 2:
+    return encode(samples.labels, samples.classes)
+
+
+def encode(labels: Sequence[str], classes: list[str] | None = None) -> tuple[list[str], NDArray[np.int64]]:
+    """The classes, sorted where they are not given, and each label's number. Raises InvalidInput for only one."""
+    if len(set(labels)) < 2:
         raise InvalidInput(
-            f"all rows have the same label {samples.labels[0][:80]!r}; there is nothing to learn",
+            f"all rows have the same label {labels[0][:80]!r}; there is nothing to learn",
             field="target",
             accepted="two classes or more",
         )
+    classes = classes or sorted(set(labels))
     number = {name: index for index, name in enumerate(classes)}
-    return classes, np.fromiter((number[label] for label in samples.labels), np.int64, len(samples.labels))
+    return classes, np.fromiter((number[label] for label in labels), np.int64, len(labels))
 
 
 def row_bytes(samples: Samples, row: int) -> bytes:

@@ -71,6 +71,15 @@ def as_given(
     return splits
 
 
+def insist_on_all(splits: Sequence[str], *, given: bool) -> None:
+    """Raise InvalidInput where one of the three splits has no row; `given` says that the source said them."""
+    if empty := [split for split in SPLITS if split not in splits]:
+        message = (
+            f"no row is in the split {empty[0]!r}" if given else f"{len(splits)} rows are too few for three splits"
+        )
+        raise InvalidInput(message, field="split", accepted="more rows")
+
+
 def content_key(content: bytes, seed: int) -> bytes:
     """A hash of a row's content that orders rows at random, the same way each time."""
     return hashlib.blake2b(content, digest_size=16, key=str(seed).encode()).digest()
