@@ -17,7 +17,7 @@ from sextant.errors import BadInput
 
 MAX_BYTES = 2**20
 MAX_NODES = 100_000
-EXAMPLES = ("boards", "digits", "forecast", "intents")
+EXAMPLES = ("boards", "digits", "forecast", "intents", "photos")
 """Pipelines that come with the package."""
 
 _CORE = (

@@ -24,8 +24,8 @@ from tests.bench import emulated, shaped
 from tests.bench.report import Report
 
 BATCH = 16
-LINKS_MBIT = (50.0, 200.0, 1000.0)
-PASS_S, STEPS = 2.5, (2, 4)
+LINKS_MBIT = (100.0, 300.0, 1000.0)
+PASS_S, STEPS = 2.0, (1, 3)
 """A pass over a plan takes as many steps as fit these seconds, within these limits."""
 TIMEOUT_S = 5400.0
 
