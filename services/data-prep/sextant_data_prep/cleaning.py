@@ -93,6 +93,7 @@ class Cleaner:
                 staging.add(kept.with_columns(self._keys(cleaned, kept, profiles)))
                 if signatures:
                     write_signatures(signatures, kept[self.roles.text or ""])
+        self.ledger.sort()
         found = {name: _found(profile) for name, profile in profiles.columns.items()}
         piece = Piece(
             counts=self.ledger.counts(),

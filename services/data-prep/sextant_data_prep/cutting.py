@@ -17,8 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sextant_data_prep import sections
 from sextant_data_prep.readers import BY_SUFFIX, arrow, blocks, csv_blocks, json_blocks, parquet, several
-from sextant_data_prep.sources import Source, Table
+from sextant_data_prep.sections import Section
+from sextant_data_prep.sources import Documents, Source, Table
 from sextant_shared.contracts import cleaning
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
@@ -27,8 +29,17 @@ PACKAGES = ("numpy", "pillow", "polars", "pyarrow", "xxhash")
 """Those whose version can change what a piece is."""
 
 
+class Texts(Section):
+    """Documents of a folder."""
+
+    splits: bool
+    """Whether the folders above classes say splits."""
+    first: bool
+    """Whether none comes before them: numbers begin at 0 there."""
+
+
 class Cut(BaseModel):
-    """A piece of a source: whole tables, or the part [begin, end) of one, in the units of its reader."""
+    """A piece of a source: whole tables, the part [begin, end) of one in the units of its reader, or documents."""
 
     tables: list[tuple[str, str | None]]
     """By name, with the split that it says."""
@@ -36,18 +47,18 @@ class Cut(BaseModel):
     end: int | None = None
     content: str
     """The hash of the bytes."""
+    texts: Texts | None = None
 
     @property
     def names(self) -> list[str]:
-        """Of the tables."""
-        return [name for name, _ in self.tables]
+        """Of the tables, or of the documents."""
+        return [name for name, _ in self.tables] if self.texts is None else self.texts.names
 
 
 def cut(source: Source, least: int) -> list[Cut]:
-    """The pieces of a source, in its order, of at least `least` bytes each where it has more; else one or none.
-
-    Documents are one piece.
-    """
+    """The pieces of a source, in its order, of at least `least` bytes each where it has more; else one or none."""
+    if source.documents is not None:
+        return _of_texts(source.documents, least, splits=source.splits)
     sizes = [table.path.stat().st_size for table in source.tables]
     if sum(sizes) <= least:
         return []
@@ -85,6 +96,15 @@ def code() -> str:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     versions = [platform.python_version(), *(version(package) for package in PACKAGES)]
     return hashlib.sha256(digest.digest() + json.dumps(versions).encode()).hexdigest()
+
+
+def _of_texts(documents: Documents, least: int, *, splits: bool) -> list[Cut]:
+    found = []
+    for number, section in enumerate(sections.cut(documents.root, documents.files, least)):
+        texts = Texts(paths=section.paths, content=section.content, splits=splits, first=number == 0)
+        how = f"{'split' if splits else 'whole'}-{'first' if texts.first else 'later'}"
+        found.append(Cut(tables=[], content=f"{how}-{section.content}", texts=texts))
+    return found
 
 
 def _whole(tables: Sequence[Table]) -> Cut:

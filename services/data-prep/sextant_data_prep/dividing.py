@@ -28,7 +28,8 @@ class Plan(BaseModel):
 
     cuts: list[Cut]
     splits: bool
-    """Whether names of tables say splits."""
+    """Whether names of tables, or folders of documents, say splits."""
+    documents: bool
     numeric: list[str]
     passes: int
     """How often the source was divided."""
@@ -43,23 +44,28 @@ class Order(BaseModel):
 
 def divide(spec: PrepareSpec, source: Source, cuts: list[Cut], scratch: Path, say: Say) -> Divided:
     """The pieces of a source that is cleaned for the first time."""
-    roles = Roles.of(spec, documents=False, splits=source.splits)
+    documents = source.documents is not None
+    roles = Roles.of(spec, documents=documents, splits=source.splits)
     numeric = Cleaner(spec, source, roles, scratch, say).guess()
-    return _divided(spec, Plan(cuts=cuts, splits=source.splits, numeric=sorted(numeric), passes=1))
+    plan = Plan(cuts=cuts, splits=source.splits, documents=documents, numeric=sorted(numeric), passes=1)
+    return _divided(spec, plan)
 
 
 def clean(spec: PrepareSpec, order: dict[str, Any], upload: Upload, out: Path, say: Say) -> Result:
     """Clean one piece; its directory is `out`."""
     mine = Order.model_validate(order)
     path = upload(mine.cut.names)
-    tables = [Table(name, path / name, split) for name, split in mine.cut.tables]
-    source = _section(tables, mine.cut)
-    roles = Roles.of(spec, documents=False, splits=source.splits)
+    source = _section(path, mine.cut)
+    roles = Roles.of(spec, documents=source.documents is not None, splits=source.splits)
     Cleaner(spec, source, roles, out, say).clean(frozenset(mine.numeric))
-    return Result(outputs={"piece": mine.cut.names})
+    return Result(outputs={"piece": [] if mine.cut.texts else mine.cut.names})
 
 
-def _section(tables: list[Table], cut: Cut) -> Source:
+def _section(path: Path, cut: Cut) -> Source:
+    if cut.texts is not None:
+        files = [path / name for name in cut.texts.names]
+        return sources.of_documents(path, files, splits=cut.texts.splits, first=cut.texts.first)
+    tables = [Table(name, path / name, split) for name, split in cut.tables]
     if tables[0].name:
         return sources.together(tables, cut.begin, cut.end)
     return Source(reader(tables[0].path, cut.begin, cut.end), tables=tuple(tables))
@@ -68,10 +74,11 @@ def _section(tables: list[Table], cut: Cut) -> Source:
 def put_together(spec: PrepareSpec, parts: Parts, out: Path, scratch: Path) -> Cleaned | Divided:
     """The cleaned rows of all pieces, or other pieces where columns turned out to be of other types."""
     plan = Plan.model_validate(parts.note)
-    roles = Roles.of(spec, documents=False, splits=plan.splits)
+    roles = Roles.of(spec, documents=plan.documents, splits=plan.splits)
     pieces: list[Located] = []
     for directory, cut in zip(parts.directories, plan.cuts, strict=True):
-        pieces.append(Located(Path(directory), cut.names, continues=cut.begin > 0))
+        tables = [name for name, _ in cut.tables]
+        pieces.append(Located(Path(directory), tables, continues=cut.begin > 0))
     cleaned = merging.merge(spec, roles, frozenset(plan.numeric), pieces, out, scratch)
     if not cleaned.settled and plan.passes < rows.PASSES:
         cleaned.ledger.restart()

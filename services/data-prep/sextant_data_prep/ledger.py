@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from sextant_data_prep.domain import quarantine
 
 BAD, REMOVED = "quarantine.jsonl", "removed.jsonl"
+LINE = {"row": pl.Int64, "reason": pl.String}
+SCHEMAS = {BAD: LINE, REMOVED: {**LINE, "step": pl.String}}
 
 
 class Counts(BaseModel):
@@ -63,19 +65,25 @@ class Ledger:
             self._write(REMOVED, out.with_columns(pl.lit(step).alias("step")), Counter())
             self.removed[step] += len(out)
 
+    def sort(self) -> None:
+        """Bring what was noted into the order of the rows: that of noting shows where blocks of rows ended."""
+        for name, schema in SCHEMAS.items():
+            noted = self._directory / name
+            if noted.exists():
+                pl.read_ndjson(noted, schema=schema).sort("row", maintain_order=True).write_ndjson(noted)
+
     def absorb(self, directory: Path, other: Counts, by: int) -> None:
         """Take in what the ledger below another directory noted, its rows numbered `by` more."""
         self.read += other.read
         self.reasons.update(other.reasons)
         self.removed.update(other.removed)
         self.changed.update(other.changed)
-        for name in (BAD, REMOVED):
+        for name, schema in SCHEMAS.items():
             noted = directory / name
             if not noted.exists():
                 continue
             with (self._directory / name).open("ab") as out, noted.open("rb") as lines:
                 if by:
-                    schema = {"row": pl.Int64, "reason": pl.String} | ({"step": pl.String} if name == REMOVED else {})
                     pl.read_ndjson(lines, schema=schema).with_columns(pl.col("row") + by).write_ndjson(out)
                 else:
                     shutil.copyfileobj(lines, out)

@@ -52,7 +52,7 @@ def clean(spec: PrepareSpec, source: Source, out: Path, scratch: Path, say: Say)
 
     Raises InvalidInput where there is nothing to learn from, or too many rows are bad.
     """
-    roles = Roles.of(spec, documents=source.documents, splits=source.splits)
+    roles = Roles.of(spec, documents=source.documents is not None, splits=source.splits)
     whole = Located(scratch / "piece", [table.name for table in source.tables])
     cleaner = Cleaner(spec, source, roles, whole.directory, say)
     numeric = cleaner.guess()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 
 from sextant_data_prep import listing
@@ -28,12 +29,20 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Documents:
+    """A folder of texts, a sub-folder a class, in the order of their paths."""
+
+    root: Path
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where rows come from."""
 
     read: Reader
-    documents: bool = False
-    """Whether they are documents, with a folder a class."""
+    documents: Documents | None = None
+    """The documents that they are, if they are some."""
     splits: bool = False
     """Whether the names of the files say the splits."""
     before: Mapping[str, int] = field(default_factory=dict)
@@ -47,7 +56,7 @@ def of(path: Path, task: str) -> Source:
     found = listing.files(path) if path.is_dir() else [path]
     tables = [file for file in found if file.suffix.lower() in BY_SUFFIX]
     if not tables and task == "text-classification" and path.is_dir() and (texts := plain.documents(path)):
-        return Source(reader(path), documents=True, splits=plain.given_splits(path, texts) is not None)
+        return of_documents(path, texts, splits=plain.say_splits(path, texts))
     if len({BY_SUFFIX[file.suffix.lower()] for file in tables}) > 1:
         kinds = ", ".join(sorted({file.suffix.lower() for file in tables}))
         raise _unclear(f"the upload holds tables of several kinds: {kinds}")
@@ -57,6 +66,12 @@ def of(path: Path, task: str) -> Source:
     if len(tables) == 1:
         return Source(reader(tables[0]), tables=(Table(names[0], tables[0]),))
     return together(_with_splits([Table(name, file) for name, file in zip(names, tables, strict=True)]))
+
+
+def of_documents(root: Path, files: Sequence[Path], *, splits: bool, first: bool = True) -> Source:
+    """Texts of a folder: all, or those of a piece, which is the `first` or not. `splits`: whether folders say them."""
+    read = partial(plain.read, root, tuple(files), splits=splits, begin=0 if first else 1)
+    return Source(read, documents=Documents(root, tuple(files)), splits=splits)
 
 
 def together(tables: Sequence[Table], begin: int = 0, end: int | None = None) -> Source:

@@ -194,3 +194,43 @@ def test_a_row_that_stands_in_two_pieces_is_one(workers: Workers, tmp_path: Path
     path.write_text("\n".join([",".join(rows[0]), *lines]) + "\n")
     _, result, _ = workers.run(path, 4_000, **TABLE)
     assert sum(result.outputs["rows"].values()) <= 600
+
+
+def documents(root: Path, splits: tuple[str, ...] = ("",)) -> Path:
+    """Two classes of texts, doubles among them, one that is no UTF-8, an empty one, and one in no class."""
+    for number, row in enumerate(text_rows(200)):
+        path = root / splits[number % len(splits)] / row["label"] / f"{number:03d}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row["text"] if number % 23 else "the same text again", encoding="utf-8")
+    some = next(root.rglob("b"))
+    (some / "broken.txt").write_bytes(b"\xff\xfe\xfd")
+    (some / "empty.txt").write_text("")
+    (root / "stray.txt").write_text("in no class")
+    return root
+
+
+@pytest.mark.parametrize("steps", [[], [{"do": "unicode"}, {"do": "deduplicate", "near": 0.95}]])
+@pytest.mark.parametrize("splits", [("",), ("train", "train", "test")])
+def test_however_a_folder_of_documents_is_cut_the_version_is_the_same(
+    workers: Workers, tmp_path: Path, splits: tuple[str, ...], steps: list[dict[str, Any]]
+) -> None:
+    spec = {"task": "text-classification", "clean": steps or [{"do": "deduplicate"}], "max_bad_share": 0.1}
+    root = documents(tmp_path / "set", splits)
+    whole, told, none = workers.run(root, 1 << 30, **spec)
+    assert none == 0
+    for piece_bytes in (1, 900, 3_000):
+        cut, result, _ = workers.run(root, piece_bytes, **spec)
+        assert result.outputs["pieces"]["all"] > 2
+        assert hashes(cut) == hashes(whole)
+        assert result.outputs["rows"] == told.outputs["rows"]
+
+
+def test_documents_that_are_added_cost_the_pieces_of_their_folder_alone(workers: Workers, tmp_path: Path) -> None:
+    spec = {"task": "text-classification", "clean": [{"do": "deduplicate"}], "max_bad_share": 0.1}
+    root = documents(tmp_path / "set")
+    _, _, pieces = workers.run(root, 3_000, **spec)
+    (root / "a" / "zz.txt").write_text("one more")
+    again, _, more = workers.run(root, 3_000, **spec)
+    assert more == 1 < pieces
+    whole, _, _ = workers.run(root, 1 << 30, **spec)
+    assert hashes(again) == hashes(whole)

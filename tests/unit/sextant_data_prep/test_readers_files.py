@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sextant_data_prep import sources
 from sextant_data_prep.readers import columnar, parquet, plain, reader
 from sextant_data_prep.readers.batch import ROW, Batch, Reader
 from sextant_shared.errors import InvalidInput
@@ -129,14 +130,14 @@ def test_documents_have_their_folder_as_class_and_bad_ones_are_left_out(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "b" / "link.txt").symlink_to("/etc/hostname")
-    read = whole(reader(tmp_path))
+    read = whole(sources.of(tmp_path, "text-classification").read)
     assert read.frame.select("text", "class").rows() == [("one\ntwo", "a"), ("größe", "b")]
     assert read.bad == [(1, "is not UTF-8"), (2, "is over 100 bytes"), (4, "is in no class folder")]
 
 
 def test_a_folder_without_texts_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="holds no text"):
-        list(reader(tmp_path)())
+    with pytest.raises(InvalidInput, match="holds 0 tables"):
+        sources.of(tmp_path, "text-classification")
     with pytest.raises(InvalidInput, match=r"no reader for 'a\.xlsx'") as caught:
         reader(tmp_path / "a.xlsx")
     assert caught.value.accepted == ".csv, .jsonl, .ndjson, .parquet, .arrow"

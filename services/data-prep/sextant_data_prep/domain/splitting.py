@@ -25,7 +25,7 @@ def of_folders(paths: Sequence[PurePath]) -> list[str] | None:
 
     Raises InvalidInput where some say one and others do not. A path without a class counts for neither.
     """
-    said = {path: _said(tuple(reversed(path.parts[:-2]))) for path in paths if len(path.parts) > 1}
+    said = {path: _of_folder(path) for path in paths if len(path.parts) > 1}
     if len(set(said.values()) - {None}) < 2:
         return None
     for path, split in said.items():
@@ -35,7 +35,16 @@ def of_folders(paths: Sequence[PurePath]) -> list[str] | None:
                 field="source",
                 accepted="SPLIT/CLASS/FILE for all files, or CLASS/FILE for all",
             )
-    return [said.get(path) or "train" for path in paths]
+    return [of_folder(path) for path in paths]
+
+
+def of_folder(path: PurePath) -> str:
+    """The split that the folders above a file's class say, where those of all files say one."""
+    return _of_folder(path) or "train"
+
+
+def _of_folder(path: PurePath) -> str | None:
+    return _said(tuple(reversed(path.parts[:-2])))
 
 
 def _said(names: Sequence[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,14 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
+from sextant_data_prep import cutting, sections
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import encode
-from sextant_data_prep.images import looking, sections, writing
+from sextant_data_prep.images import looking, sizing, writing
 from sextant_data_prep.images.gathering import Gathered, gather
-from sextant_data_prep.images.sections import Section
 from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.sections import Section
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.execution.workbench import Divided, Parts, Piece, Result
 
@@ -40,14 +43,14 @@ class Plan(BaseModel):
 
 def divide(spec: PrepareSpec, root: Path, least: int) -> Divided | None:
     """The pieces of a large folder; None for a small one, which is one."""
-    files = sections.listed(root)
+    files = sizing.listed(root)
     found = sections.cut(root, files, least)
     if len(found) < 2:
         return None
-    size = sections.size_of(files, spec)
+    size = sizing.size_of(files, spec)
     pieces = [
         Piece(
-            digest=sections.known_by(section, spec, size),
+            digest=_known_by(section, spec, size),
             order=Order(section=section, size=size).model_dump(mode="json"),
         )
         for section in found
@@ -74,8 +77,8 @@ def put_together(spec: PrepareSpec, parts: Parts) -> Gathered:
 
 def read(spec: PrepareSpec, root: Path, scratch: Path, say: Say) -> Gathered:
     """The images of a folder, in one piece that is kept in `scratch`."""
-    files = sections.listed(root)
-    size = sections.size_of(files, spec)
+    files = sizing.listed(root)
+    size = sizing.size_of(files, spec)
     names = [str(path.relative_to(root)) for path in files]
     looking.look(root, names, size, spec.clean, scratch, say)
     return gather([scratch], names, size, spec.clean)
@@ -122,3 +125,10 @@ def _note_removed(out: Path, images: Gathered) -> dict[str, int]:
     for row, step, reason in images.removed:
         ledger.note(pl.DataFrame({"row": [row], "reason": [reason]}), step)
     return dict(sorted(ledger.removed.items()))
+
+
+def _known_by(section: Section, spec: PrepareSpec, size: tuple[int, int]) -> str:
+    """The hash of all that a piece is made of."""
+    declared = spec.model_dump(mode="json", include={"task", "clean"})
+    whole = [declared, list(size), section.content, cutting.code()]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from sextant_data_prep.readers import arrow, csv_blocks, json_blocks, parquet, plain
+from sextant_data_prep.readers import arrow, csv_blocks, json_blocks, parquet
 from sextant_data_prep.readers.batch import Reader
 from sextant_shared.errors import InvalidInput
 
@@ -19,12 +19,10 @@ BY_SUFFIX = {
 
 
 def reader(path: Path, begin: int = 0, end: int | None = None) -> Reader:
-    """The reader of a file, by its name, or of a folder of texts. Raises InvalidInput where there is none.
+    """The reader of a file, by its name. Raises InvalidInput where there is none.
 
     `begin` and `end` are for a part of a file: bytes, row groups of Parquet, or record batches of Arrow.
     """
-    if path.is_dir():
-        return partial(plain.read, path)
     read = BY_SUFFIX.get(path.suffix.lower())
     if read is None:
         raise InvalidInput(f"no reader for {path.name[:80]!r}", field="source", accepted=", ".join(BY_SUFFIX))

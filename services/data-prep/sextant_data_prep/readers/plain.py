@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +11,6 @@ from sextant_data_prep import listing
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.texts import fault
 from sextant_data_prep.readers.batch import FILE_SPLIT, ROW, Batch
-from sextant_shared.errors import InvalidInput
 
 SUFFIX = ".txt"
 TEXT, LABEL = "text", "class"
@@ -19,17 +18,22 @@ MAX_BYTES = 16 << 20
 FILES = 256
 
 
-def read(root: Path, numeric: Collection[str] = (), nulls: Collection[str] = ()) -> Iterator[Batch]:
+def read(
+    root: Path,
+    found: Sequence[Path],
+    numeric: Collection[str] = (),
+    nulls: Collection[str] = (),
+    *,
+    splits: bool,
+    begin: int = 0,
+) -> Iterator[Batch]:
     """The documents `root`/CLASS/FILE.txt, or `root`/SPLIT/CLASS/FILE.txt, numbered in the order of their paths.
 
-    None is a number, or missing.
+    They are numbered from `begin` on; `splits` says that the folders above classes say splits. None is a number, or
+    missing.
     """
     del numeric, nulls
-    found = documents(root)
-    if not found:
-        raise InvalidInput("the folder holds no text", field="source", accepted=f"CLASS/FILE{SUFFIX}")
-    splits = given_splits(root, found)
-    for numbered in _groups(found):
+    for numbered in _groups(found, begin):
         rows: list[tuple[str, str, int]] = []
         bad: list[tuple[int, str]] = []
         for number, path in numbered:
@@ -40,7 +44,7 @@ def read(root: Path, numeric: Collection[str] = (), nulls: Collection[str] = ())
                 rows.append((text, path.parent.name, number))
         frame = pl.DataFrame(rows, {TEXT: pl.String, LABEL: pl.String, ROW: pl.Int64}, orient="row")
         if splits:
-            said = [splits[number] for number in frame[ROW]]
+            said = [splitting.of_folder(found[number - begin].relative_to(root)) for number in frame[ROW]]
             frame = frame.with_columns(pl.Series(FILE_SPLIT, said, pl.String))
         yield Batch(frame, bad, numbered[-1][0])
 
@@ -50,13 +54,13 @@ def documents(root: Path) -> list[Path]:
     return [path for path in listing.files(root) if path.suffix.lower() == SUFFIX]
 
 
-def given_splits(root: Path, found: list[Path]) -> list[str] | None:
-    """The splits that the folders of documents say. Raises InvalidInput where those of some do alone."""
-    return splitting.of_folders([path.relative_to(root) for path in found])
+def say_splits(root: Path, found: Sequence[Path]) -> bool:
+    """Whether the folders of documents say their splits. Raises InvalidInput where those of some do alone."""
+    return splitting.of_folders([path.relative_to(root) for path in found]) is not None
 
 
-def _groups(found: list[Path]) -> Iterator[list[tuple[int, Path]]]:
-    numbered = list(enumerate(found))
+def _groups(found: Sequence[Path], begin: int) -> Iterator[list[tuple[int, Path]]]:
+    numbered = list(enumerate(found, begin))
     return (numbered[at : at + FILES] for at in range(0, len(numbered), FILES))
 
 
