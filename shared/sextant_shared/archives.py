@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +32,7 @@ def is_streamed(path: Path) -> bool:
     return path.name.lower().endswith((".tar.gz", ".tgz"))
 
 
-def unpack(archive: Path, target: Path, only: Collection[str] | None = None, *, field: str = "source") -> Path:
+def unpack(archive: Path, target: Path, only: Container[str] | None = None, *, field: str = "source") -> Path:
     """Unpack all regular files below `target`, or those of `only`.
 
     Raises InvalidInput for anything that should not be in an archive, of `field`, which named it.
@@ -48,7 +48,7 @@ def unpack(archive: Path, target: Path, only: Collection[str] | None = None, *, 
     return target
 
 
-def _unpack(archive: Path, target: Path, only: Collection[str] | None) -> None:
+def _unpack(archive: Path, target: Path, only: Container[str] | None) -> None:
     limit = min(MAX_BYTES, max(MAX_RATIO * archive.stat().st_size, 1 << 20))
     seen: set[str] = set()
     written = 0

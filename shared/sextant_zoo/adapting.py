@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ class LowRankLinear(nn.Module):
 
     `weight` and `bias` keep their names, so that a checkpoint of the plain layer is one of this, with two tensors more.
     """
+
+    replaces_layer: ClassVar[bool] = True
 
     def __init__(self, layer: nn.Linear, rank: int, scale: float) -> None:
         super().__init__()
@@ -37,13 +40,15 @@ class LowRankLinear(nn.Module):
 class StillNorm(nn.Module):
     """A batch normalisation by what was known before, in training too: the batch changes nothing of it.
 
-    No BatchNorm2d, so that nothing takes it for one whose batches are spread over ranks. Its tensors keep their names.
+    No batch normalisation to others, so that nothing takes it for one whose batches are spread over ranks. Its tensors
+    keep their names.
     """
 
+    replaces_layer: ClassVar[bool] = True
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
         self.eps = norm.eps
         self.weight, self.bias = norm.weight, norm.bias
@@ -51,7 +56,7 @@ class StillNorm(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> the same."""
+        """(batch, channels, ...) -> the same."""
         return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
@@ -59,7 +64,7 @@ def freeze(model: nn.Module) -> int:
     """Leave the parameters of the head alone to be trained, and what batches are normalised by as it is; how many."""
     trained = parameters_of(model)
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             _put(model, name, StillNorm(module))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sextant_zoo.catalogue import ARCHITECTURES
 from sextant_zoo.errors import UnknownModelError
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FIELD = "model.weights"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 SCHEME = "package://"
 UPLOAD, MODEL = "upload://", "model://"
 """What is not looked up here: directories that were pushed, and registered versions."""
 TENSORS = "model.safetensors"
+READ = (TENSORS, "config.json", "model.json", "preprocessor_config.json", "tokenizer.json")
+"""The files of a directory that are opened."""
 HEAD_TENSORS = 2
 """The weight and the bias of the classifier."""
 
@@ -77,6 +82,13 @@ LANGUAGE = {
     "pad_token_id": "padding",
 }
 """Names of config.json, and what the zoo's settings call them."""
+MEANT = (
+    "model_type", "hidden_act", "activation", "activation_function", "dense_act_fn", "layer_norm_eps",
+    "layer_norm_epsilon", "position_embedding_type", "num_attention_heads", "num_heads", "n_heads", "patch_size",
+)  # fmt: skip
+"""What changes what a network computes and not the shapes of its tensors, so that nobody would notice."""
+OF_DATA = "columns"
+"""A setting that is what the data are, not what the weights are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +125,14 @@ class Weights:
         own = {name: tensor for name, tensor in model.state_dict().items() if name not in fresh}
         stored, shapes = self._stored(model, list(own))
         for name, tensor in own.items():
+            if name in stored and tensor.is_floating_point() and not stored[name].is_floating_point():
+                raise UnknownModelError(f"the tensor {name!r} of {self.source} is of {stored[name].dtype}", FIELD)
             given = shapes.get(name, stored[name].shape if name in stored else tensor.shape)
             if tuple(given) != tuple(tensor.shape):
                 message = f"the tensor {name!r} is {list(given)} in {self.source} and {list(tensor.shape)} in the model"
                 raise UnknownModelError(message, FIELD)
-        if missing := sorted({name for name, _ in model.named_parameters()} - fresh - stored.keys()):
+        needed = {name for name, tensor in own.items() if tensor.is_floating_point()}
+        if missing := sorted(needed - stored.keys()):
             raise UnknownModelError(f"{self.source} has no tensor {missing[0]!r}, which the model needs", FIELD)
         with no_grad():
             for name in own.keys() & stored.keys():
@@ -142,8 +157,17 @@ class Weights:
         name, module = inside(model)
         if module is None:
             return tensors, {}
+        self._check_meaning(module.config.to_dict())
         found, shapes = understood(module, tensors)
         return {f"{name}.{key}": found[key] for key in found}, {f"{name}.{key}": shapes[key] for key in shapes}
+
+    def _check_meaning(self, ours: Mapping[str, Any]) -> None:
+        """Raise UnknownModelError where config.json says that the network computes something else than ours."""
+        theirs = _read(self.file.parent / "config.json") if (self.file.parent / "config.json").is_file() else {}
+        for key in MEANT:
+            if key in theirs and key in ours and theirs[key] != ours[key]:
+                said = f"{key} is {theirs[key]!r} in {self.source} and {ours[key]!r} in the model"
+                raise UnknownModelError(f"{said}: with other settings it computes something else", FIELD)
 
     def _in_order(self, names: list[str]) -> dict[str, Tensor]:
         """Of a file of torch, whose hash was verified. Both list what the network does from its first layer to its
@@ -194,13 +218,81 @@ def from_directory(directory: Path, source: str, architecture: str) -> Weights:
     if not file.is_file():
         raise UnknownModelError(f"{source} has no {TENSORS}", FIELD)
     if not (directory / "model.json").is_file():
-        return Weights(source, file, _verified(file, source), _settings(directory / "config.json", architecture))
-    about = _read(directory / "model.json")
-    trained = about.get("architecture", {})
-    _check_architecture(source, trained.get("zoo"), architecture)
-    shown = about.get("preprocessing") or {}
-    scale = Scale(tuple(shown["mean"]), tuple(shown["std"])) if "mean" in shown else None
-    return Weights(source, file, _verified(file, source), trained["config"], scale, ours=True)
+        settings = _settings(directory / "config.json", architecture)
+        scale = _scale_of_pixels(directory / "preprocessor_config.json")
+        return Weights(source, file, _verified(file, source), settings, scale)
+    about = _parsed(_Trained, directory / "model.json")
+    _check_architecture(source, about.architecture.zoo, architecture)
+    settings = {name: value for name, value in about.architecture.config.items() if name != OF_DATA}
+    scale = _scale(about.preprocessing, directory / "model.json")
+    return Weights(source, file, _verified(file, source), settings, scale, ours=True)
+
+
+class _Architecture(BaseModel):
+    zoo: str | None = None
+    config: dict[str, Any] = {}
+
+
+class _Trained(BaseModel):
+    """What is read of a model.json."""
+
+    architecture: _Architecture = _Architecture()
+    preprocessing: dict[str, Any] = {}
+
+
+class _Normalisation(BaseModel):
+    mean: tuple[Finite, ...]
+    std: tuple[Annotated[Finite, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _are_alike(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must be as many")
+        return self
+
+
+class _Pixels(BaseModel):
+    """What is read of a preprocessor_config.json."""
+
+    image_mean: tuple[Finite, ...] | None = None
+    image_std: tuple[Annotated[Finite, Field(gt=0)], ...] | None = None
+    rescale_factor: Annotated[Finite, Field(gt=0)] = 1 / 255
+    do_rescale: bool = True
+    do_normalize: bool = True
+
+
+def _scale(shown: dict[str, Any], path: Path) -> Scale | None:
+    if "mean" not in shown:
+        return None
+    found = _validated(_Normalisation, shown, path)
+    return Scale(found.mean, found.std)
+
+
+def _scale_of_pixels(path: Path) -> Scale | None:
+    """As the library's preprocessing has it; None where it says nothing."""
+    if not path.is_file():
+        return None
+    found = _parsed(_Pixels, path)
+    if not found.do_normalize or found.image_mean is None or found.image_std is None:
+        return None
+    unit = found.rescale_factor if found.do_rescale else 1.0
+    return Scale(tuple(mean / unit for mean in found.image_mean), tuple(std / unit for std in found.image_std))
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def _parsed(kind: type[T], path: Path) -> T:
+    return _validated(kind, _read(path), path)
+
+
+def _validated(kind: type[T], content: dict[str, Any], path: Path) -> T:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise UnknownModelError(f"{path.name} of the weights: {at}: {first['msg']}", FIELD) from None
 
 
 def _check_architecture(source: str, theirs: str | None, ours: str) -> None:
@@ -228,7 +320,7 @@ def _settings(path: Path, architecture: str) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnknownModelError(f"{path.name} of the weights cannot be read: {error}", FIELD) from None
     if not isinstance(about, dict):
         raise UnknownModelError(f"{path.name} of the weights is no mapping", FIELD)

@@ -54,6 +54,20 @@ def test_a_model_begins_with_the_weights_of_another(stack: Stack, begun: Path, t
     assert (found.verdict, found.differences) == ("identical", [])
 
 
+@pytest.mark.timeout(180)
+def test_what_a_search_found_is_trained_with_the_weights_that_it_began_with(stack: Stack, begun: Path) -> None:
+    data, model = {"dataset": "begun"}, {"zoo": "mlp", "weights": "model://begun", "adapt": "head"}
+    search = {"kind": "tune", "data": data, "model": model, "trials": 1, "maximize": "val_accuracy"}
+    search |= {"space": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}, "config": {"epochs": 1}}
+    found = {"kind": "train", "data": data, "config": {"step": "search"}, "register_as": "found"}
+    job = stack.client.submit({"name": "searched", "steps": {"search": search, "train": found}})
+    ended = stack.client.wait(job, timeout=150)
+    made = next(step for step in ended.steps or [] if step.step == "train")
+    assert (made.inputs or {})["weights"]["name"] == "begun"
+    (version,) = stack.client.models("found")
+    assert version.meta["pretrained"]["adapt"] == "head"
+
+
 @pytest.mark.timeout(120)
 def test_what_is_no_source_of_weights_is_refused_before_anything_runs(stack: Stack, begun: Path) -> None:
     for source, zoo, says in (

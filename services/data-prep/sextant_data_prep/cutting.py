@@ -100,7 +100,7 @@ def code() -> str:
 
 def _of_texts(documents: Documents, least: int, *, splits: bool) -> list[Cut]:
     found = []
-    for number, section in enumerate(sections.cut(documents.root, documents.files, least)):
+    for number, section in enumerate(sections.cut(documents.root, documents.files, least, size_of)):
         texts = Texts(paths=section.paths, content=section.content, splits=splits, first=number == 0)
         how = f"{'split' if splits else 'whole'}-{'first' if texts.first else 'later'}"
         found.append(Cut(tables=[], content=f"{how}-{section.content}", texts=texts))
@@ -111,6 +111,11 @@ def _whole(tables: Sequence[Table]) -> Cut:
     hashes = [_file(table.path) for table in tables]
     content = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return Cut(tables=[(table.name, table.split) for table in tables], content=content)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file."""
+    return path.stat().st_size
 
 
 def _file(path: Path) -> str:

@@ -21,7 +21,7 @@ from sextant_data_prep.images.gathering import Gathered
 from sextant_data_prep.merging import Cleaned
 from sextant_shared import archives
 from sextant_shared.artefacts import safe_path
-from sextant_shared.contracts.specs import SERIES_TASKS, PrepareSpec
+from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Divided, Registration, Result, Workbench
 
@@ -42,7 +42,7 @@ def work(bench: Workbench) -> Result | Divided:
         done: Result = clean(spec, piece["order"], partial(_uploaded, bench, spec), bench.out, bench.progress)
         return done
     if parts is None and (spec.source.startswith("package://") or spec.task not in DIVISIBLE):
-        return prepare(bench)
+        return _registered(bench, spec, _undivided(bench, spec))
     with _scratch(bench) as scratch:
         described = _images(bench, spec, scratch) if by_class else _rows(bench, spec, scratch)
         if isinstance(described, Divided):
@@ -54,28 +54,13 @@ def work(bench: Workbench) -> Result | Divided:
     return made.model_copy(update={"outputs": {**made.outputs, "pieces": told}})
 
 
-def prepare(bench: Workbench) -> Result:
-    """Make the dataset version that the order asks for, in one piece.
-
-    Raises InvalidInput where the source does not allow it.
-    """
-    spec = PrepareSpec.model_validate(bench.order.spec, strict=False)
+def _undivided(bench: Workbench, spec: PrepareSpec) -> dict[str, Any]:
+    """The version of a source that is one piece however large it is."""
     bench.progress(0.05, "reading")
     if spec.source.startswith("package://"):
-        described = _of_samples(bench, spec, packages.read(spec.source, spec.task))
-    elif spec.task == "image-classification":
-        with _scratch(bench) as scratch:
-            described = _of_images(bench, spec, _read_images(bench, spec, _uploaded(bench, spec), scratch))
-    elif spec.task == "defect-detection":
-        described = _of_boxes(bench, spec, _uploaded(bench, spec))
-    elif spec.task in SERIES_TASKS:
-        described = _of_series(bench, spec, _uploaded(bench, spec))
-    else:
-        with _scratch(bench) as scratch:
-            source = sources.of(_uploaded(bench, spec), spec.task)
-            cleaned = rows.clean(spec, source, bench.out, scratch, bench.progress)
-            described = _of_rows(bench, spec, cleaned)
-    return _registered(bench, spec, described)
+        return _of_samples(bench, spec, packages.read(spec.source, spec.task))
+    path = _uploaded(bench, spec)
+    return _of_boxes(bench, spec, path) if spec.task == "defect-detection" else _of_series(bench, spec, path)
 
 
 def _registered(bench: Workbench, spec: PrepareSpec, described: dict[str, Any]) -> Result:

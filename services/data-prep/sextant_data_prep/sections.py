@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -24,43 +24,39 @@ class Section(BaseModel):
         return [os.fsdecode(path.encode("latin-1")) for path in self.paths]
 
 
-def cut(root: Path, files: Sequence[Path], least: int) -> list[Section]:
-    """The sections, of at least `least` bytes each but for the last ones of folders.
+def cut(root: Path, files: Sequence[Path], least: int, weigh: Callable[[Path], int]) -> list[Section]:
+    """The sections, which weigh `least` or more each but for the last ones of folders.
 
-    A folder of so many has sections of its own: files that are added to another one change none of them.
+    A folder of so much has sections of its own: files that are added to another one change none of them.
     """
     found: list[Section] = []
     waiting: list[Path] = []
+    held = 0
     for _, group in groupby(files, key=lambda path: path.parent):
-        together = list(group)
-        if _bytes(together) < least:
-            waiting += together
-            if _bytes(waiting) >= least:
-                found.append(_section(root, waiting))
-                waiting = []
-            continue
-        if waiting:
+        together = [(path, weigh(path)) for path in group]
+        weight = sum(each for _, each in together)
+        if weight < least:
+            waiting += [path for path, _ in together]
+            held += weight
+        if waiting and (held >= least or weight >= least):
             found.append(_section(root, waiting))
-            waiting = []
-        found += [_section(root, part) for part in _parts(together, least)]
+            waiting, held = [], 0
+        if weight >= least:
+            found += [_section(root, part) for part in _parts(together, least)]
     return [*found, _section(root, waiting)] if waiting else found
 
 
-def _parts(files: Sequence[Path], least: int) -> Iterator[list[Path]]:
+def _parts(files: Sequence[tuple[Path, int]], least: int) -> Iterator[list[Path]]:
     part: list[Path] = []
     held = 0
-    for path in files:
+    for path, weight in files:
         part.append(path)
-        held += path.stat().st_size
+        held += weight
         if held >= least:
             yield part
             part, held = [], 0
     if part:
         yield part
-
-
-def _bytes(files: Sequence[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
 
 
 def _section(root: Path, files: Sequence[Path]) -> Section:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.unit.sextant_data_prep.pieces import prepare
 
-from sextant_data_prep.handlers import prepare
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Workbench
 

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 from tests.boards import BOXES, SIDE, as_coco, as_voc, write_boards
-from tests.unit.sextant_data_prep.pieces import MakeBench
+from tests.unit.sextant_data_prep.pieces import MakeBench, prepare
 
-from sextant_data_prep.handlers import prepare
 from sextant_shared.contracts.annotations import Template
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from tests.unit.sextant_data_prep.pieces import prepare
 
 from sextant_data_prep.domain.image_steps import gradient_bits, sharpness
-from sextant_data_prep.handlers import prepare
 from sextant_data_prep.ledger import REMOVED
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Workbench

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.unit.sextant_data_prep.pieces import prepare
 
-from sextant_data_prep.handlers import prepare
 from sextant_data_prep.ledger import REMOVED
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Workbench

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from tests.unit.sextant_data_prep.pieces import prepare
 
 from sextant_data_prep.domain import minhash
-from sextant_data_prep.handlers import prepare
 from sextant_data_prep.ledger import REMOVED
 from sextant_data_prep.readers import blocks
 from sextant_shared.errors import InvalidInput

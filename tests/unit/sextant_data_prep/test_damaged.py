@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.unit.sextant_data_prep.pieces import prepare
 
-from sextant_data_prep.handlers import prepare, work
+from sextant_data_prep.handlers import work
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Divided, Workbench
 

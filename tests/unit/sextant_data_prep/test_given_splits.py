@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from tests.data import shared_data
+from tests.unit.sextant_data_prep.pieces import prepare
 
 from sextant_data_prep.domain import splitting
-from sextant_data_prep.handlers import prepare
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Workbench
 

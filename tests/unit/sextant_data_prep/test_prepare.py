@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tests.unit.sextant_data_prep.pieces import prepare
 
-from sextant_data_prep.handlers import prepare
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WORK_EVENT, Progress, Workbench
 

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.unit.sextant_data_prep.pieces import prepare
 
-from sextant_data_prep.handlers import prepare
 from sextant_data_prep.readers import arrow, columnar, parquet
 from sextant_data_prep.readers.batch import ROW, Batch, Reader
 from sextant_shared.errors import InvalidInput

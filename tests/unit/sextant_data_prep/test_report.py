@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.sextant_data_prep.pieces import prepare
 
 from sextant_data_prep.domain.quality import Column, Histogram, Quality, histogram, warnings
-from sextant_data_prep.handlers import prepare
 from sextant_shared.execution.workbench import Workbench
 
 MakeBench = Callable[..., Workbench]

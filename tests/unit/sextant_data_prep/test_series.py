@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 from tests.data import shared_data
+from tests.unit.sextant_data_prep.pieces import prepare
 
-from sextant_data_prep.handlers import prepare
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 

@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from tests.unit.sextant_data_prep.pieces import prepare
 
 from sextant_data_prep.domain import times
-from sextant_data_prep.handlers import prepare
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Workbench
 

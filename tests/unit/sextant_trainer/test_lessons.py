@@ -51,13 +51,45 @@ def taught(task: Task, teacher: nn.Module, outputs: torch.Tensor, **how: float) 
     return lessons.loss(outputs, targets)
 
 
-def test_a_teacher_sees_what_it_was_trained_on_whatever_the_data_are_normalised_by(task: Task, tmp_path: Path) -> None:
-    plain = teacher_of(version(tmp_path / "plain", task), task)
+@pytest.fixture
+def pictures(tmp_path: Path) -> Task:
+    """Forty pictures of 4 x 4 in three classes."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "pictures"
+    root.mkdir()
+    about: dict[str, Any] = {
+        "task": "image-classification",
+        "features": [{"name": "image", "dtype": "uint8", "shape": [1, 4, 4]}],
+        "target": {"name": "class", "classes": CLASSES},
+        "statistics": {"image": {"mean": [100.0], "std": [50.0]}},
+        "splits": {},
+    }
+    for split, rows in (("train", 40), ("val", 8), ("test", 8)):
+        flat = pa.array(rng.integers(0, 256, rows * 16, np.uint8))
+        image = pa.FixedSizeListArray.from_arrays(flat, 16)
+        table = pa.table({"image": image, "label": rng.integers(0, 3, rows), "id": np.arange(rows)})
+        with pa.OSFile(str(root / f"{split}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        about["splits"][split] = {"files": [f"{split}.arrow"], "rows": rows}
+    (root / "dataset.json").write_text(json.dumps(about))
+    return open_task(root, TrainConfig(), {})
+
+
+def test_a_teacher_sees_what_it_was_trained_on_whatever_pictures_are_normalised_by(
+    pictures: Task, tmp_path: Path
+) -> None:
+    plain = teacher_of(version(tmp_path / "plain", pictures), pictures)
+    other = {"preprocessing": {"mean": [127.0], "std": [128.0]}}
+    wrapped = teacher_of(version(tmp_path / "other", pictures, **other), pictures)
+    inputs = pictures.train_batch(GlobalOrder(40, 8, 0), 3, slice(0, 8))[0]
+    theirs = (inputs * 50.0 + 100.0 - 127.0) / 128.0
+    torch.testing.assert_close(wrapped.eval()(inputs), plain.eval()(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_teacher_of_another_table_is_refused(task: Task, tmp_path: Path) -> None:
     other = {"preprocessing": {"mean": [3.0, -1.0], "std": [2.0, 4.0]}}
-    wrapped = teacher_of(version(tmp_path / "other", task, **other), task)
-    inputs = task.train_batch(GlobalOrder(40, 8, 0), 3, slice(0, 8))[0]
-    theirs = (inputs - torch.tensor([3.0, -1.0])) / torch.tensor([2.0, 4.0])
-    torch.testing.assert_close(wrapped.eval()(inputs), plain.eval()(theirs))
+    with pytest.raises(InvalidInput, match="another preprocessing"):
+        teacher_of(version(tmp_path / "other", task, **other), task)
 
 
 def test_both_losses_count_by_their_weights(task: Task) -> None:
@@ -97,7 +129,7 @@ def version(directory: Path, taught_for: Task, **changes: Any) -> Path:
     config = {"hidden": 8}
     about = {"format": "safetensors", "task": taught_for.name, "architecture": {"zoo": "mlp", "config": config}}
     (directory / "model.json").write_text(json.dumps({**about, **taught_for.describe(), **changes}))
-    save_file(build("mlp", config, (2,), 3).state_dict(), str(directory / "model.safetensors"))
+    save_file(build("mlp", config, taught_for.shape, 3).state_dict(), str(directory / "model.safetensors"))
     return directory
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from tests.unit.sextant_zoo.tiny import IMAGES, TEXTS
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+import torch
+from tests.unit.sextant_zoo.tiny import IMAGES, OTHERS, TEXTS
+
+from sextant_parallel.profiling.trace import trace
 from sextant_zoo import build
 from sextant_zoo.adapting import add_low_rank, freeze, merged
 
@@ -69,3 +74,22 @@ def test_a_frozen_network_of_images_keeps_what_its_batches_are_normalised_by() -
 def test_a_network_without_linear_layers_has_nothing_of_low_rank() -> None:
     config, shape, classes, _ = IMAGES["efficientnet-lite0"]
     assert add_low_rank(build("efficientnet-lite0", config, shape, classes), 4) == 0
+
+
+def test_a_frozen_series_model_keeps_what_its_batches_are_normalised_by_too() -> None:
+    config, shape, classes, _ = OTHERS["patchtst"]
+    made = build("patchtst", config, shape, classes)
+    freeze(made)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    made.train()(torch.randn(4, *shape))
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize(("zoo", "change"), [("resnet18", freeze), ("vit", lambda model: add_low_rank(model, 2))])
+def test_no_rule_splits_a_block_whose_layers_were_changed(zoo: str, change: Callable[[torch.nn.Module], int]) -> None:
+    config, shape, classes, _ = IMAGES[zoo]
+    made: Any = build(zoo, config, shape, classes)
+    profile = trace(made, torch.zeros(2, *shape))
+    assert any(block.tensor is not None for block in profile.blocks[1:-1])
+    assert change(made)
+    assert all(block.tensor is None for block in trace(made, torch.zeros(2, *shape)).blocks[1:-1])

@@ -124,6 +124,12 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         weights.load_into(build("minilm", {**config, "layers": 2}, (12,), 3))
 
 
+def described(preprocessing: str) -> dict[str, str]:
+    """The files of a model that was trained on inputs of this scale."""
+    about = f'{{"architecture": {{"zoo": "minilm", "config": {{}}}}, "preprocessing": {{{preprocessing}}}}}'
+    return {"model.safetensors": "", "model.json": about}
+
+
 @pytest.mark.parametrize(
     ("files", "says"),
     [
@@ -132,6 +138,12 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         ({"model.safetensors": "", "config.json": "[]"}, "config.json of the weights is no mapping"),
         ({"model.safetensors": "", "model.json": '{"architecture": {"zoo": "bert"}}'}, "is for bert, not for minilm"),
         ({"model.safetensors": "", "model.json": '{"format": "files"}'}, "is for None, not for minilm"),
+        ({"model.safetensors": "", "model.json": '{"architecture": null}'}, "architecture: Input should be"),
+        ({"model.safetensors": "", "model.json": "[" * 100_000}, "model.json of the weights cannot be read"),
+        (described('"mean": 5, "std": [1]'), "mean: Input should be a valid tuple"),
+        (described('"mean": [5]'), "std: Field required"),
+        (described('"mean": [5], "std": [0]'), "std.0: Input should be greater than 0"),
+        (described('"mean": [5], "std": [1, 2]'), "mean and std must be as many"),
     ],
 )
 def test_a_directory_without_weights_is_refused(files: dict[str, str], says: str, tmp_path: Path) -> None:
@@ -195,3 +207,43 @@ def test_a_model_of_ours_gives_all_but_its_head_to_the_next(tmp_path: Path) -> N
     for name, value in second.state_dict().items():
         if name not in fresh:
             assert torch.equal(value, first.state_dict()[name]), name
+
+
+def test_a_network_that_computes_something_else_does_not_take_the_weights(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    saved: Any = BertModel(BertConfig(vocab_size=64, intermediate_size=32, hidden_act="relu", **sizes))
+    saved.save_pretrained(tmp_path)
+    weights = from_directory(tmp_path, "here", "bert")
+    with pytest.raises(UnknownModelError, match="hidden_act is 'relu' in here and 'gelu' in the model"):
+        weights.load_into(build("bert", check("bert", dict(weights.settings)).model_dump(), (12,), 3))
+
+
+def test_running_statistics_and_numbers_that_are_none_are_missed(tmp_path: Path) -> None:
+    state = build("efficientnet-lite0", {"width": 0.25}, (3, 32, 32), 7).state_dict()
+    name = "blocks.stem.layers.1.running_var"
+    weights = Weights("here", tmp_path / "model.safetensors", "", {}, ours=True)
+    save_file({key: value for key, value in state.items() if key != name}, str(weights.file))
+    model = build("efficientnet-lite0", {"width": 0.25}, (3, 32, 32), 7)
+    with pytest.raises(UnknownModelError, match=f"no tensor '{name}'"):
+        weights.load_into(model)
+    save_file({**state, name: state[name].to(torch.int8)}, str(weights.file))
+    with pytest.raises(UnknownModelError, match=f"the tensor '{name}' of here is of torch.int8"):
+        weights.load_into(model)
+
+
+def test_the_scale_of_pixels_is_that_of_the_library_s_preprocessing(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.25]}')
+    scale = from_directory(tmp_path, "here", "dinov2-small").scale
+    assert scale is not None
+    assert scale.mean == pytest.approx((127.5, 102.0, 76.5))
+    assert scale.std == pytest.approx((51.0, 51.0, 63.75))
+
+
+def test_settings_that_the_data_make_do_not_come_with_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    config = {"hidden": 8, "columns": [0, 3]}
+    (tmp_path / "model.json").write_text(json.dumps({"architecture": {"zoo": "mlp", "config": config}}))
+    assert from_directory(tmp_path, "here", "mlp").settings == {"hidden": 8}

@@ -58,6 +58,8 @@ class Gathered:
     """Those that a step left out: number, step, reason."""
     flagged: dict[str, int] = field(default_factory=dict)
     total: int = 0
+    channels: int = 1
+    """Three where one of those that stay is in colours."""
     splits: list[str] | None = None
     """Of those that stay, where the folders say them."""
 
@@ -73,8 +75,8 @@ class Gathered:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width: in colours where one of them is."""
-        return max(image.channels for image in self.held), self.size[1], self.size[0]
+        """Channels, height, width."""
+        return self.channels, self.size[1], self.size[0]
 
     def pixels(self, rows: Sequence[int]) -> Pixels:
         """(len(rows), channels, height, width)."""
@@ -102,6 +104,7 @@ def gather(directories: Sequence[Path], paths: Sequence[str], size: tuple[int, i
             found.removed.append((number, *out))
         else:
             found.held.append(Held(number, look.label, piece, look.at, CHANNELS[look.mode]))
+            found.channels = max(found.channels, CHANNELS[look.mode])
     found.flagged = judge.flagged
     if not found.held and not found.removed:
         found.quarantine.check(found.total, 0.0)

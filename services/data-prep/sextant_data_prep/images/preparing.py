@@ -22,6 +22,8 @@ from sextant_data_prep.sections import Section
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.execution.workbench import Divided, Parts, Piece, Result
 
+PACKED = 4
+"""A piece is as large as its files, and no more than so many times as large in pixels."""
 AT_ONCE = 256
 """Images whose pixels are hashed together."""
 Say = Callable[..., None]
@@ -44,10 +46,12 @@ class Plan(BaseModel):
 def divide(spec: PrepareSpec, root: Path, least: int) -> Divided | None:
     """The pieces of a large folder; None for a small one, which is one."""
     files = sizing.listed(root)
-    found = sections.cut(root, files, least)
+    sizing.check_splits(root, files)
+    size = sizing.size_of(files, spec)
+    decoded = 3 * size[0] * size[1] // PACKED
+    found = sections.cut(root, files, least, lambda path: max(cutting.size_of(path), decoded))
     if len(found) < 2:
         return None
-    size = sizing.size_of(files, spec)
     pieces = [
         Piece(
             digest=_known_by(section, spec, size),
@@ -79,6 +83,7 @@ def read(spec: PrepareSpec, root: Path, scratch: Path, say: Say) -> Gathered:
     """The images of a folder, in one piece that is kept in `scratch`."""
     files = sizing.listed(root)
     size = sizing.size_of(files, spec)
+    sizing.check_splits(root, files)
     names = [str(path.relative_to(root)) for path in files]
     looking.look(root, names, size, spec.clean, scratch, say)
     return gather([scratch], names, size, spec.clean)

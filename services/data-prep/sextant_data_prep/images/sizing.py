@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sextant_data_prep import listing
-from sextant_data_prep.domain import image_steps
+from sextant_data_prep.domain import image_steps, splitting
 from sextant_data_prep.images.decoding import SUFFIXES, upright_size
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
@@ -23,6 +23,11 @@ def listed(root: Path) -> list[Path]:
             "the folder holds no image", field="source", accepted=f"CLASS/FILE with {', '.join(SUFFIXES)}"
         )
     return files
+
+
+def check_splits(root: Path, files: Sequence[Path]) -> None:
+    """Raise InvalidInput where the folders of some images say their split and those of others do not."""
+    splitting.of_folders([path.relative_to(root) for path in files])
 
 
 def size_of(files: Sequence[Path], spec: PrepareSpec) -> tuple[int, int]:

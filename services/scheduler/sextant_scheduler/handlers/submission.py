@@ -106,6 +106,11 @@ def look_up_inputs(conn: Connection, spec: JobSpec, tenant: str, user_code: User
         for step, child in spec.steps.items():
             _check_code(child, f"steps.{step}.", user_code)
         found = {step: _inputs(conn, child, tenant, f"steps.{step}.", tasks) for step, child in spec.steps.items()}
+        for step, child in spec.steps.items():
+            if isinstance(child, TrainSpec) and child.model is None and isinstance(child.config, StepRef):
+                # The model that it trains is that of a search, with the weights that this began with.
+                weights = found.get(child.config.step, {}).get("weights")
+                found[step] |= {"weights": weights} if weights else {}
         return {step: inputs for step, inputs in found.items() if inputs}
     if field := step_references_outside_pipeline(spec):
         raise InvalidInput(

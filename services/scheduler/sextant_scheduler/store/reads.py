@@ -15,9 +15,11 @@ from sextant_shared.errors import NotFound
 from sextant_shared.lifecycle.states import State
 from sextant_shared.store import tables as t
 
+INPUTS = t.jobs.c.inputs.op("#-", return_type=t.jobs.c.inputs.type)(text("'{piece,order}'")).label("inputs")
+"""Without what a worker is told of a piece, which may name thousands of files."""
 JOB_VIEW = (
     t.jobs.c.id, t.jobs.c.kind, t.jobs.c.name, t.jobs.c.state, t.jobs.c.root_id, t.jobs.c.parent_id, t.jobs.c.step,
-    t.jobs.c.priority, t.jobs.c.spec, t.jobs.c.inputs, t.manifests.c.outputs, t.jobs.c.progress, t.jobs.c.error,
+    t.jobs.c.priority, t.jobs.c.spec, INPUTS, t.manifests.c.outputs, t.jobs.c.progress, t.jobs.c.error,
     t.jobs.c.attempt, t.jobs.c.errors, t.jobs.c.worker_deaths, t.jobs.c.fence, t.jobs.c.created_by,
     t.jobs.c.created_at, t.jobs.c.started_at, t.jobs.c.finished_at,
 )  # fmt: skip

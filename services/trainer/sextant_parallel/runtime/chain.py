@@ -91,10 +91,14 @@ def chain_of(model: nn.Module) -> Chain:
 
 
 def rules_of(block: nn.Module) -> dict[str, Rule]:
-    """The block's rules for those submodules that it has. Raises PlanningError for a rule that is not known."""
+    """The block's rules for those submodules that it has. Raises PlanningError for a rule that is not known.
+
+    None where one of these was put in place of another (`replaces_layer`): it is not what the rules were written for.
+    """
     known = dict(block.named_modules())
     try:
-        return {name: Rule(rule) for name, rule in getattr(block, "tensor_rules", {}).items() if name in known}
+        rules = {name: Rule(rule) for name, rule in getattr(block, "tensor_rules", {}).items() if name in known}
+        return {} if any(getattr(known[name], "replaces_layer", False) for name in rules) else rules
     except ValueError as error:
         raise PlanningError(f"{type(block).__name__}: {error}", field="tensor_rules") from None
 

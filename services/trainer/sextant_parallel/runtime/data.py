@@ -63,7 +63,8 @@ class Replicas:
     def __init__(self, module: nn.Module, mesh: Mesh) -> None:
         # From torch 2.13 on the flag has another name, and the old one warns; 2.11 knows the old one alone.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-        total = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+        trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
+        total = sum(parameter.numel() * parameter.element_size() for parameter in trained)
         bucket = min(BUCKET_BYTES, max(LEAST_BUCKET_BYTES, total / BUCKETS))
         self.module: nn.Module = DistributedDataParallel(
             module,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sextant_shared import archives
+from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.models import ZooModel
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Input, WorkOrder
-from sextant_zoo.pretrained import FIELD, MODEL, SCHEME, TENSORS, UPLOAD, Weights, from_directory, from_package
+from sextant_zoo.pretrained import FIELD, MODEL, READ, SCHEME, TENSORS, UPLOAD, Weights, from_directory, from_package
 
 INPUT = "weights"
 """What the scheduler found for a source that is no package."""
@@ -33,8 +34,18 @@ def open_weights(order: WorkOrder, model: ZooModel, room: Path | None = None) ->
         )
     found = order.input(INPUT)
     if model.weights.startswith(UPLOAD):
-        return from_directory(_unpacked(found, room), model.weights, model.zoo)
+        directory = _unpacked(found, room)
+        if inside := model.weights.removeprefix(UPLOAD).partition("/")[2]:
+            directory /= str(safe_path(inside))
+        return from_directory(directory, model.weights, model.zoo)
     return from_directory(Path(found.path or ""), f"{MODEL}{found.name}@{found.version}", model.zoo)
+
+
+class _Files:
+    """What is read of a directory of weights, wherever it lies in an archive: all else stays packed."""
+
+    def __contains__(self, name: object) -> bool:
+        return PurePath(str(name)).name in READ
 
 
 def _unpacked(found: Input, room: Path | None) -> Path:
@@ -43,6 +54,6 @@ def _unpacked(found: Input, room: Path | None) -> Path:
     if not archives.is_archive(archive):
         message = f"{found.name[:80]!r} is no directory with {TENSORS}"
         raise InvalidInput(message, field=FIELD, accepted="what `sextant data push DIRECTORY` uploads")
-    directory = archives.unpack(archive, Path(tempfile.mkdtemp(prefix="weights-", dir=room)), field=FIELD)
+    directory = archives.unpack(archive, Path(tempfile.mkdtemp(prefix="weights-", dir=room)), _Files(), field=FIELD)
     inside = list(directory.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else directory

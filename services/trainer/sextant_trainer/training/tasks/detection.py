@@ -23,6 +23,7 @@ from sextant_trainer.training.tasks.mapped import Files, Mapped
 from sextant_trainer.training.tasks.pasting import paste
 from sextant_trainer.training.tasks.scenes import vary_scenes
 from sextant_trainer.training.tasks.task import Task
+from sextant_zoo.pretrained import Weights
 
 NO_BOX = -1.0
 
@@ -58,7 +59,7 @@ class Detection(Task):
     name = "defect-detection"
     void = -2.0
 
-    def __init__(self, directory: Path, config: TrainConfig) -> None:
+    def __init__(self, directory: Path, config: TrainConfig, weights: Weights | None = None) -> None:
         """Raises InvalidInput for settings that are not for boxes."""
         _check(config)
         about = json.loads((directory / "dataset.json").read_text())
@@ -71,6 +72,8 @@ class Detection(Task):
         self._most = max(split.most for split in self.splits.values())
         figures = about["statistics"]["image"]
         self.mean, self.std = figures["mean"], [std or 1.0 for std in figures["std"]]
+        if weights is not None and weights.scale is not None and len(weights.scale.mean) == len(self.mean):
+            self.mean, self.std = list(weights.scale.mean), list(weights.scale.std)
         train = self.splits["train"]
         self._usual = max(1.0, train.boxes / max(1, len(train.images)))
         if config.augment is not None and len(self.parts) == 1 and (config.augment.jitter or config.augment.blank):

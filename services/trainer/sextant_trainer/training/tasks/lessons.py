@@ -18,6 +18,7 @@ from sextant_trainer.training.tasks.task import Task
 from sextant_zoo import build
 
 FIELD = "teacher"
+PIXELS = ("image-classification", "defect-detection")
 
 
 class Lessons:
@@ -55,7 +56,8 @@ def teacher_of(directory: Path, task: Task) -> nn.Module:
             f"a model in the format {about.get('format')} cannot teach", field=FIELD, accepted="a trained one"
         )
     own = task.describe()
-    scaled = _rescaling(about["preprocessing"], own["preprocessing"])
+    # The scale of columns is what says that a table is the same: its teacher must have seen that one.
+    scaled = _rescaling(about["preprocessing"], own["preprocessing"]) if task.name in PIXELS else None
     for what, theirs, ours in (
         ("task", about["task"], task.name),
         ("classes", about["classes"], own["classes"]),

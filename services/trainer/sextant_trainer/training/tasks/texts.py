@@ -17,8 +17,8 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Worst
 from sextant_trainer.training.tasks.classification import Classes
-from sextant_trainer.training.tasks.tokenizing import Tokens, open_tokenizer, vocabulary_of
-from sextant_zoo.pretrained import Weights
+from sextant_trainer.training.tasks.tokenizing import Encoder, Tokens, open_tokenizer, vocabulary_of
+from sextant_zoo.pretrained import FIELD, Weights
 
 WINDOW = 4
 """Batches whose texts are sorted by length together: more would save little, and cost accuracy where texts are few."""
@@ -50,7 +50,7 @@ class Texts(Classes):
         else:
             self.tokenizer = vocabulary_of(texts["train"], settings["vocabulary"], self.padding)
         self._ids, self._shown = tables["val"]["id"].to_numpy(), texts["val"]
-        encode = open_tokenizer(self.tokenizer)
+        encode = _opened(self.tokenizer)
         if encode.size > settings["vocabulary"]:
             given = f"the tokenizer has {encode.size} tokens, and the model {settings['vocabulary']}"
             raise InvalidInput(given, field="model.config.vocabulary", accepted=f"{encode.size} or more")
@@ -126,3 +126,10 @@ def _table(directory: Path, files: list[str]) -> pa.Table:
         with pa.memory_map(str(directory / file)) as source:
             tables.append(pa.ipc.open_file(source).read_all())
     return pa.concat_tables(tables).combine_chunks()
+
+
+def _opened(definition: str) -> Encoder:
+    try:
+        return open_tokenizer(definition)
+    except Exception as error:  # noqa: BLE001 - the library raises it bare
+        raise InvalidInput(f"tokenizer.json of the weights cannot be read: {str(error)[:200]}", field=FIELD) from None
