@@ -83,10 +83,16 @@ LANGUAGE = {
 }
 """Names of config.json, and what the zoo's settings call them."""
 MEANT = (
-    "model_type", "hidden_act", "activation", "activation_function", "dense_act_fn", "layer_norm_eps",
-    "layer_norm_epsilon", "position_embedding_type", "num_attention_heads", "num_heads", "n_heads", "patch_size",
+    "hidden_act", "activation", "activation_function", "hidden_activation", "dense_act_fn", "layer_norm_eps",
+    "layer_norm_epsilon", "norm_eps", "num_attention_heads", "num_heads", "n_heads", "patch_size", "rope_parameters",
+    "local_attention", "layer_types", "relative_attention_num_buckets", "relative_attention_max_distance",
 )  # fmt: skip
-"""What changes what a network computes and not the shapes of its tensors, so that nobody would notice."""
+"""What changes what a network of the library computes, and no shape of a tensor: nobody would notice."""
+OURS_MEANT = ("heads", "key_heads", "kernel", "stride", "padding")
+"""The same of our own settings."""
+SAME = {"xlm-roberta": "roberta", "camembert": "roberta", "mt5": "t5"}
+"""Types of models that compute what others do."""
+ABSOLUTE = (None, "absolute")
 OF_DATA = "columns"
 """A setting that is what the data are, not what the weights are."""
 
@@ -157,14 +163,33 @@ class Weights:
         name, module = inside(model)
         if module is None:
             return tensors, {}
-        self._check_meaning(module.config.to_dict())
+        self._check_meaning(module.config)
         found, shapes = understood(module, tensors)
         return {f"{name}.{key}": found[key] for key in found}, {f"{name}.{key}": shapes[key] for key in shapes}
 
-    def _check_meaning(self, ours: Mapping[str, Any]) -> None:
+    def _check_meaning(self, ours: Any) -> None:
         """Raise UnknownModelError where config.json says that the network computes something else than ours."""
-        theirs = _read(self.file.parent / "config.json") if (self.file.parent / "config.json").is_file() else {}
-        for key in MEANT:
+        path = self.file.parent / "config.json"
+        about = _read(path) if path.is_file() else {}
+        if not about:
+            return
+        kind = about.get("model_type", ours.model_type)
+        if SAME.get(kind, kind) != SAME.get(ours.model_type, ours.model_type):
+            raise UnknownModelError(f"{self.source} is a {str(kind)[:40]}, and the model a {ours.model_type}", FIELD)
+        positions = about.get("position_embedding_type")
+        if positions not in ABSOLUTE:
+            raise UnknownModelError(f"{self.source} has positions of the kind {str(positions)[:40]!r}", FIELD)
+        # The library knows what its old files call otherwise, and what they leave to its defaults.
+        theirs = type(ours).from_dict(about).to_dict()
+        self._compare(MEANT, theirs, ours.to_dict())
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise UnknownModelError where the platform trained these weights under other settings that no shape shows."""
+        if self.ours:
+            self._compare(OURS_MEANT, self.settings, settings)
+
+    def _compare(self, keys: tuple[str, ...], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        for key in keys:
             if key in theirs and key in ours and theirs[key] != ours[key]:
                 said = f"{key} is {theirs[key]!r} in {self.source} and {ours[key]!r} in the model"
                 raise UnknownModelError(f"{said}: with other settings it computes something else", FIELD)
@@ -255,8 +280,8 @@ class _Pixels(BaseModel):
     """What is read of a preprocessor_config.json."""
 
     image_mean: tuple[Finite, ...] | None = None
-    image_std: tuple[Annotated[Finite, Field(gt=0)], ...] | None = None
-    rescale_factor: Annotated[Finite, Field(gt=0)] = 1 / 255
+    image_std: tuple[Finite, ...] | None = None
+    rescale_factor: Annotated[Finite, Field(gt=0)] | None = 1 / 255
     do_rescale: bool = True
     do_normalize: bool = True
 
@@ -273,10 +298,13 @@ def _scale_of_pixels(path: Path) -> Scale | None:
     if not path.is_file():
         return None
     found = _parsed(_Pixels, path)
-    if not found.do_normalize or found.image_mean is None or found.image_std is None:
+    unit = found.rescale_factor if found.do_rescale and found.rescale_factor else 1.0
+    if not found.do_normalize:
+        return Scale((0.0,), (1 / unit,))
+    if found.image_mean is None or found.image_std is None:
         return None
-    unit = found.rescale_factor if found.do_rescale else 1.0
-    return Scale(tuple(mean / unit for mean in found.image_mean), tuple(std / unit for std in found.image_std))
+    scale = _validated(_Normalisation, {"mean": found.image_mean, "std": found.image_std}, path)
+    return Scale(tuple(mean / unit for mean in scale.mean), tuple(std / unit for std in scale.std))
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -314,7 +342,11 @@ def _settings(path: Path, architecture: str) -> dict[str, Any]:
     """What config.json says of the architecture's settings; nothing where there is none."""
     known = ARCHITECTURES[architecture].config.model_fields
     about = _read(path) if path.is_file() else {}
-    return {ours: about[theirs] for theirs, ours in LANGUAGE.items() if theirs in about and ours in known}
+    found = {ours: about[theirs] for theirs, ours in LANGUAGE.items() if theirs in about and ours in known}
+    if architecture == "roberta" and "sequence" in found:
+        # Its positions begin behind that of the padding.
+        found["sequence"] -= found.get("padding", 1) + 1
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

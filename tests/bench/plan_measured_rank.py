@@ -10,10 +10,11 @@ import json
 import os
 import sys
 import time
+import traceback
 import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -43,15 +44,29 @@ def main(rank: int, size: int, directory: Path) -> None:
     torch.set_num_threads(1)
     jobs: list[dict[str, Any]] = json.loads((directory / "jobs.json").read_text())
     for number, job in enumerate(jobs):
+        # A process each: what torch keeps of the meshes of one world is not right for the next.
+        child = os.fork()
+        if not child:
+            _in_child(rank, size, directory, number, job)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"job {number} of rank {rank} failed: {job['what']}")
+
+
+def _in_child(rank: int, size: int, directory: Path, number: int, job: dict[str, Any]) -> NoReturn:
+    try:
         store = FileStore(str(directory / f"rendezvous-{number}"), size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         result = _result(size, job)
         dist.barrier()
-        dist.destroy_process_group()
         if rank == 0:
             partial = directory / f"result-{number}.new"
             partial.write_text(result)
             partial.replace(directory / f"result-{number}.json")
+        dist.destroy_process_group()
+    except BaseException:  # noqa: BLE001 - a child that was forked ends here, whatever happens
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def _result(size: int, job: dict[str, Any]) -> str:

@@ -70,7 +70,9 @@ def build_roberta(config: LanguageConfig, input_shape: Shape, classes: int) -> n
     """RoBERTa (Liu et al., 2019), whose positions begin after that of the padding."""
     settings = _bert(config, input_shape)
     settings["max_position_embeddings"] += config.padding + 1
-    encoder = model("RobertaModel", "RobertaConfig", options=NO_POOLING, **settings, type_vocab_size=1)
+    # What it was published with; the library's own default is that of BERT.
+    settings |= {"type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    encoder = model("RobertaModel", "RobertaConfig", options=NO_POOLING, **settings)
     return TextClassifier(encoder, config, classes)
 
 

@@ -113,10 +113,10 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     config = {"vocabulary": 64, "hidden": 16, "layers": 1, "heads": 2, "inner": 32, "sequence": 32}
     model: Any = build("minilm", config, (12,), 3)
     tensors = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
-    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 16}))
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 16, "num_attention_heads": 2}))
     save_file(tensors, str(tmp_path / "model.safetensors"))
     weights = from_directory(tmp_path, "here", "minilm")
-    assert weights.settings == {"hidden": 16}
+    assert weights.settings == {"hidden": 16, "heads": 2}
     weights.load_into(model)
     with pytest.raises(UnknownModelError, match="embeddings"):
         weights.load_into(build("minilm", {**config, "hidden": 32}, (12,), 3))
@@ -247,3 +247,60 @@ def test_settings_that_the_data_make_do_not_come_with_weights(tmp_path: Path) ->
     config = {"hidden": 8, "columns": [0, 3]}
     (tmp_path / "model.json").write_text(json.dumps({"architecture": {"zoo": "mlp", "config": config}}))
     assert from_directory(tmp_path, "here", "mlp").settings == {"hidden": 8}
+
+
+def test_positions_of_another_kind_are_refused(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    saved: Any = BertModel(BertConfig(vocab_size=64, intermediate_size=32, **sizes))
+    saved.save_pretrained(tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    weights = from_directory(tmp_path, "here", "bert")
+    model = build("bert", check("bert", dict(weights.settings)).model_dump(), (12,), 3)
+    (tmp_path / "config.json").write_text(json.dumps({**about, "position_embedding_type": "absolute"}))
+    weights.load_into(model)
+    for change, says in (
+        ({"position_embedding_type": "relative_key"}, "positions of the kind 'relative_key'"),
+        ({"model_type": "electra"}, "here is a electra, and the model a bert"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**about, **change}))
+        with pytest.raises(UnknownModelError, match=says):
+            weights.load_into(model)
+
+
+def test_a_published_roberta_is_taken_as_it_is(tmp_path: Path) -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    published = RobertaConfig(
+        vocab_size=64, intermediate_size=32, max_position_embeddings=34, type_vocab_size=1, layer_norm_eps=1e-5, **sizes
+    )
+    saved: Any = RobertaModel(published)
+    saved.save_pretrained(tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**about, "model_type": "xlm-roberta"}))
+    weights = from_directory(tmp_path, "here", "roberta")
+    assert weights.settings["sequence"] == 32
+    model: Any = build("roberta", check("roberta", dict(weights.settings)).model_dump(), (12,), 3)
+    weights.load_into(model)
+    tokens = torch.randint(3, 64, (2, 12))
+    with torch.no_grad():
+        expected = saved.eval()(input_ids=tokens).last_hidden_state
+        torch.testing.assert_close(model.encoder.eval()(input_ids=tokens).last_hidden_state, expected)
+
+
+def test_pixels_that_were_scaled_and_not_normalised_are_told(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    assert from_directory(tmp_path, "here", "dinov2-small").scale == Scale((0.0,), (255.0,))
+
+
+def test_settings_that_no_shape_shows_are_compared_with_those_of_our_own(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    about = {"architecture": {"zoo": "encoder", "config": {"heads": 4, "dropout": 0.1}}}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    weights = from_directory(tmp_path, "model://x@1", "encoder")
+    weights.check_settings({"heads": 4, "dropout": 0.3})
+    with pytest.raises(UnknownModelError, match="heads is 4 in model://x@1 and 8 in the model"):
+        weights.check_settings({"heads": 8})

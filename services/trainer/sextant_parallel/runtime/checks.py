@@ -105,6 +105,10 @@ def _sequence(chain: Chain, plan: ParallelPlan) -> None:
     if not any(sequence_of(block) == "split" for block in chain.blocks.values()):
         message = f"no block of {type(chain.model).__name__} has a sequence"
         raise _refused(message, "sequence_parallel", plan, sequence_parallel=False)
+    for name, block in chain.blocks.items():
+        if sequence_of(block) == "split" and not rules_of(block):
+            message = f"{name} works on the sequence, and no rule says how it is split"
+            raise _refused(message, "sequence_parallel", plan, sequence_parallel=False)
 
 
 def _recompute(chain: Chain, plan: ParallelPlan) -> None:

@@ -114,6 +114,8 @@ def make_recipe(
         check_task(model.zoo, task)
         weights = open_weights(order, model, room)
         full = check(model.zoo, {**(weights.settings if weights else {}), **settings}).model_dump()
+        if weights is not None:
+            weights.check_settings(full)
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
     return Recipe(model.zoo, full, config, ranks, spec.parallel, weights, model.adapt, model.rank)

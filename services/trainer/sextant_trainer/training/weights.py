@@ -34,10 +34,8 @@ def open_weights(order: WorkOrder, model: ZooModel, room: Path | None = None) ->
         )
     found = order.input(INPUT)
     if model.weights.startswith(UPLOAD):
-        directory = _unpacked(found, room)
-        if inside := model.weights.removeprefix(UPLOAD).partition("/")[2]:
-            directory /= str(safe_path(inside))
-        return from_directory(directory, model.weights, model.zoo)
+        inside = model.weights.removeprefix(UPLOAD).partition("/")[2]
+        return from_directory(_unpacked(found, inside, room), model.weights, model.zoo)
     return from_directory(Path(found.path or ""), f"{MODEL}{found.name}@{found.version}", model.zoo)
 
 
@@ -48,12 +46,17 @@ class _Files:
         return PurePath(str(name)).name in READ
 
 
-def _unpacked(found: Input, room: Path | None) -> Path:
-    """The directory of an upload, or the one directory that it holds."""
+def _unpacked(found: Input, inside: str, room: Path | None) -> Path:
+    """The directory `inside` of an upload; else the upload's own, or the one that it holds."""
     archive = Path(found.path or "") / found.name
     if not archives.is_archive(archive):
         message = f"{found.name[:80]!r} is no directory with {TENSORS}"
         raise InvalidInput(message, field=FIELD, accepted="what `sextant data push DIRECTORY` uploads")
     directory = archives.unpack(archive, Path(tempfile.mkdtemp(prefix="weights-", dir=room)), _Files(), field=FIELD)
-    inside = list(directory.iterdir())
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else directory
+    if inside:
+        try:
+            return directory / str(safe_path(inside))
+        except InvalidInput as error:
+            raise InvalidInput(error.message, field=FIELD, accepted=error.accepted) from None
+    held = list(directory.iterdir())
+    return held[0] if len(held) == 1 and held[0].is_dir() else directory

@@ -17,7 +17,7 @@ from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Worst
 from sextant_trainer.training.tasks.classification import Classes
-from sextant_trainer.training.tasks.tokenizing import Encoder, Tokens, open_tokenizer, vocabulary_of
+from sextant_trainer.training.tasks.tokenizing import Tokens, open_tokenizer, vocabulary_of
 from sextant_zoo.pretrained import FIELD, Weights
 
 WINDOW = 4
@@ -46,11 +46,11 @@ class Texts(Classes):
         self.insist_on_validation(self._labels["val"])
         texts = {name: table["text"].to_pylist() for name, table in tables.items()}
         if weights is not None and weights.tokenizer is not None:
-            self.tokenizer = weights.tokenizer.read_text()
+            self.tokenizer = _read(weights.tokenizer)
         else:
             self.tokenizer = vocabulary_of(texts["train"], settings["vocabulary"], self.padding)
         self._ids, self._shown = tables["val"]["id"].to_numpy(), texts["val"]
-        encode = _opened(self.tokenizer)
+        encode = open_tokenizer(self.tokenizer)
         if encode.size > settings["vocabulary"]:
             given = f"the tokenizer has {encode.size} tokens, and the model {settings['vocabulary']}"
             raise InvalidInput(given, field="model.config.vocabulary", accepted=f"{encode.size} or more")
@@ -128,8 +128,11 @@ def _table(directory: Path, files: list[str]) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks()
 
 
-def _opened(definition: str) -> Encoder:
+def _read(path: Path) -> str:
+    """The definition of a tokenizer that came with weights. Raises InvalidInput where it is none."""
     try:
-        return open_tokenizer(definition)
+        definition = path.read_text(encoding="utf-8")
+        open_tokenizer(definition)
     except Exception as error:  # noqa: BLE001 - the library raises it bare
-        raise InvalidInput(f"tokenizer.json of the weights cannot be read: {str(error)[:200]}", field=FIELD) from None
+        raise InvalidInput(f"{path.name} of the weights cannot be read: {str(error)[:200]}", field=FIELD) from None
+    return definition
