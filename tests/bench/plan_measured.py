@@ -25,6 +25,7 @@ from tests.bench.report import Report
 
 BATCH = 16
 WORLDS = (4, 8)
+OPTIONS = {f"ranks-{size}": f"{size} ranks alone" for size in WORLDS}
 LINKS_MBIT = (100.0, 300.0, 1000.0)
 PASS_S, STEPS = 2.0, (1, 3)
 """A pass over a plan takes as many steps as fit these seconds, within these limits."""
@@ -56,7 +57,8 @@ def run(report: Report) -> None:
     if reason := shaped.unavailable():
         report.note(f"not run: {reason}")
         return
-    worlds, links = (WORLDS[:1], LINKS_MBIT[1:2]) if report.quick else (WORLDS, LINKS_MBIT)
+    asked = tuple(size for size in WORLDS if f"ranks-{size}" in report.options) or WORLDS
+    worlds, links = (asked[:1], LINKS_MBIT[1:2]) if report.quick else (asked, LINKS_MBIT)
     models = list(emulated.SHAPES)[:2] if report.quick else list(emulated.SHAPES)
     count = 6 if report.quick else 8
     cells: list[tuple[str, list[Scored]]] = []
