@@ -60,14 +60,14 @@ def spec_of(job: JobView) -> dict[str, Any]:
         used = inputs.get(name)
         if isinstance(used, dict) and used.get("type") == kind:
             spec[name] = {kind: f"{used['name']}@{used['version']}"}
-    weights = inputs.get("weights")
-    if isinstance(weights, dict) and weights.get("type") == "model":
-        spec["model"] = {**spec["model"], "weights": "model://{name}@{version}".format(**weights)}
     found = inputs.get("config")
     if isinstance(found, dict):
         spec["config"] = found["config"]
         if spec.get("model") is None:
             spec["model"] = {"zoo": found["zoo"], "config": found.get("model", {}), **found.get("pretrained", {})}
+    weights = inputs.get("weights")
+    if isinstance(weights, dict) and weights.get("type") == "model":
+        spec["model"] = {**spec["model"], "weights": "model://{name}@{version}".format(**weights)}
     if job.kind == "prepare":
         spec["reuse"] = False
     if job.kind == "evaluate":

@@ -66,6 +66,8 @@ def test_what_a_search_found_is_trained_with_the_weights_that_it_began_with(stac
     assert (made.inputs or {})["weights"]["name"] == "begun"
     (version,) = stack.client.models("found")
     assert version.meta["pretrained"]["adapt"] == "head"
+    (again,) = stack.client.reproduce(stack.client.job(made.id), timeout=120)
+    assert (again.verdict, again.differences) == ("identical", [])
 
 
 @pytest.mark.timeout(120)

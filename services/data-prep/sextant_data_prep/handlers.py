@@ -170,12 +170,9 @@ def _of_samples(bench: Workbench, spec: PrepareSpec, samples: Samples) -> dict[s
     classes, labels = encode_labels(samples)
     bench.progress(0.5, "splitting", {"rows": samples.total, "bad": len(samples.quarantine.rows)})
     keys = [splitting.content_key(row_bytes(samples, row), spec.seed) for row in range(len(labels))]
-    if samples.splits is None:
-        splits = splitting.assign(keys, labels.tolist(), spec.split.val, spec.split.test)
-    else:
-        splits = splitting.as_given(keys, labels.tolist(), samples.ids.tolist(), samples.splits, spec.split.val)
+    splits = splitting.assign(keys, labels.tolist(), spec.split.val, spec.split.test)
     train = np.flatnonzero(np.array(splits) == "train")
-    splitting.insist_on_all(splits, given=samples.splits is not None)
+    splitting.insist_on_all(splits, given=False)
     bench.progress(0.7, "writing")
     about = {
         **_about(spec),

@@ -37,8 +37,6 @@ class Samples:
     quarantine: Quarantine
     classes: list[str] | None = None
     """The order of the classes where the source gives one; the sorted names otherwise."""
-    splits: list[str] | None = None
-    """The split of each row, where the source gives one."""
 
     @property
     def total(self) -> int:

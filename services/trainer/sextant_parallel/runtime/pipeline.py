@@ -88,7 +88,8 @@ class Pipeline:
     def _gather(self) -> None:
         """Begin to gather shards that are kept for the whole step on all stages at once: each would else begin when the
         first micro-batch comes, one stage after the other. Schedules of several stages a rank do it themselves."""
-        if self._mesh.plan.sharding is Sharding.ZERO3 or self._mesh.plan.virtual_stages > 1:
+        plan = self._mesh.plan
+        if plan.sharding is Sharding.ZERO3 or plan.schedule not in (Schedule.GPIPE, Schedule.ONE_F_ONE_B):
             return
         for part in self._parts:
             for module in part.modules():

@@ -26,12 +26,6 @@ def open_weights(order: WorkOrder, model: ZooModel, room: Path | None = None) ->
         return None
     if model.weights.startswith(SCHEME):
         return from_package(model.weights, model.zoo)
-    if INPUT not in order.inputs:
-        raise InvalidInput(
-            f"the step that was to find the settings named {model.weights}, which this one does not",
-            field=FIELD,
-            accepted="a model with its weights in this step too",
-        )
     found = order.input(INPUT)
     if model.weights.startswith(UPLOAD):
         inside = model.weights.removeprefix(UPLOAD).partition("/")[2]
