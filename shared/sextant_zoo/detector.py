@@ -1,5 +1,6 @@
 """A detector of objects without anchors, on any network of the zoo that is a chain for images.
 
+A reference, which is the first half of the channels where there is one, can be moved to where the picture lies first.
 Maps of several sizes come together at one stride from the coarsest down (Lin et al., 2017). Each cell of the result
 says how likely the middle of an object of each class lies there (Zhou et al., 2019), and how far its box reaches to the
 left, up, right and down (Tian et al., 2019), in cells. `detecting` makes boxes of this.
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from sextant_zoo.blocks import BlockModel
 from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.registering import registered
 from sextant_zoo.registry import build as build_backbone
 from sextant_zoo.settings import DetectorConfig
 
@@ -55,7 +57,7 @@ class Detector(nn.Module):
 
     def __init__(self, backbone: BlockModel, levels: Sequence[Level], config: DetectorConfig, classes: int) -> None:
         super().__init__()
-        self.fold, self.stride = config.fold, config.stride
+        self.align, self.fold, self.stride = config.align, config.fold, config.stride
         self.taps = [block for block, _, _ in levels]
         kept = list(backbone.blocks.items())[: self.taps[-1] + 1]
         self.backbone = nn.ModuleDict(dict(kept))
@@ -79,6 +81,10 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, classes + 4, height / stride, width / stride)."""
+        if self.align:
+            reference, picture = x.chunk(2, 1)
+            x = torch.cat([registered(reference, picture, self.align), picture], 1)
+            x = x.contiguous(memory_format=torch.channels_last)
         if self.fold > 1:
             x = functional.pixel_unshuffle(x, self.fold)
         maps: list[Tensor] = []
@@ -99,6 +105,9 @@ def build(config: DetectorConfig, input_shape: tuple[int, ...], classes: int) ->
         message = f"inputs must be (channels, height, width) in multiples of the stride {config.stride}"
         raise UnknownModelError(f"{message}, got {input_shape}", "model.config.stride")
     channels, height, width = input_shape
+    if config.align and (channels % 2 or min(height, width) < 4 * config.align):
+        message = "inputs must be a reference and a picture, of as many channels each and four times this a side"
+        raise UnknownModelError(f"{message}, got {input_shape}", "model.config.align", "0")
     folded = (channels * config.fold**2, height // config.fold, width // config.fold)
     backbone = build_backbone(config.backbone, _settings(config), folded, 2)
     assert isinstance(backbone, BlockModel)  # noqa: S101 - the backbones that settings accept are chains

@@ -154,6 +154,9 @@ class DetectorConfig(Config):
 
     backbone: Backbone = "mobilenet-v3-small"
     width: float = Field(1.0, ge=0.05, le=4.0, description="what the backbone's channels are multiplied by")
+    align: int = Field(
+        0, ge=0, le=32, description="pixels by which a reference is moved at most to where the picture lies"
+    )
     fold: Literal[1, 2, 4] = Field(1, description="side of the squares of pixels that become channels first")
     stem: Literal["large", "small"] = Field("large", description="of the backbone: small keeps the size of its input")
     stride: Literal[4, 8, 16, 32] = Field(8, description="pixels from one cell of the result to the next")

@@ -8,6 +8,7 @@ import torch
 from sextant_zoo import build
 from sextant_zoo.detector import Detector
 from sextant_zoo.errors import UnknownModelError
+from sextant_zoo.registering import registered
 
 SMALL = {"width": 0.1, "channels": 8, "depth": 1}
 
@@ -53,3 +54,20 @@ def test_a_stride_that_the_backbone_has_not_is_refused_with_those_that_there_are
     with pytest.raises(UnknownModelError, match=r"resnet18 with fold 2 has maps at the strides 8, 16") as caught:
         detector(backbone="resnet18", fold=2, stride=4)
     assert caught.value.field == "model.config.stride"
+
+
+def test_a_reference_that_lies_elsewhere_is_as_good_to_a_detector_that_aligns() -> None:
+    wide = torch.rand(1, 1, 72, 104).round()
+    picture, reference = wide[..., 4:68, 4:100], wide[..., 1:65, 6:102]
+    model = detector(backbone="resnet18", fold=2, align=4)
+    with torch.no_grad():
+        made = model(torch.cat([reference, picture], 1))
+        assert torch.equal(made, model(torch.cat([registered(reference, picture, 4), picture], 1)))
+        assert not torch.equal(made, detector(backbone="resnet18", fold=2)(torch.cat([reference, picture], 1)))
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 96), (2, 8, 96)])
+def test_what_has_no_reference_cannot_be_aligned(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UnknownModelError, match="a reference and a picture") as caught:
+        detector(shape, backbone="resnet18", align=4)
+    assert (caught.value.field, caught.value.accepted) == ("model.config.align", "0")
