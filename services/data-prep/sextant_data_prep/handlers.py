@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from sextant_data_prep import cutting, dividing, packages, report, rows, series, sources, writing
-from sextant_data_prep.boxes import preparing
+from sextant_data_prep.boxes import preparing as preparing_boxes
 from sextant_data_prep.domain import splitting
 from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import Samples, encode_labels, row_bytes, statistics
 from sextant_data_prep.images import preparing as preparing_images
-from sextant_data_prep.images.gathering import Gathered
 from sextant_data_prep.merging import Cleaned
 from sextant_shared import archives
 from sextant_shared.artefacts import safe_path
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
-from sextant_shared.execution.workbench import Divided, Registration, Result, Workbench
+from sextant_shared.execution.workbench import Divided, Parts, Registration, Result, Workbench
 
-DIVISIBLE = ("tabular", "text-classification", "image-classification")
+DIVISIBLE = ("tabular", "text-classification", "image-classification", "defect-detection")
 """Tasks whose sources are divided among workers where they are large."""
+
+
+class Images(Protocol):
+    """How a task makes a version of images: what `Gathered` is stays between its own functions."""
+
+    def divide(self, spec: PrepareSpec, root: Path, least: int) -> Divided | None:
+        """The pieces of a large folder."""
+
+    def clean(
+        self, spec: PrepareSpec, order: dict[str, Any], upload: Callable[[Sequence[str]], Path], out: Path, say: Any
+    ) -> Result:
+        """Do one piece."""
+
+    def put_together(self, spec: PrepareSpec, parts: Parts) -> Any:
+        """Gather what the pieces hold."""
+
+    def read(self, spec: PrepareSpec, root: Path, scratch: Path, say: Any) -> Any:
+        """Gather what a folder holds."""
+
+    def prepare(
+        self, spec: PrepareSpec, images: Any, out: Path, about: dict[str, Any], say: Any
+    ) -> tuple[dict[str, Any], Quality]:
+        """Write the version."""
+
+
+OF_IMAGES: dict[str, Images] = {"image-classification": preparing_images, "defect-detection": preparing_boxes}
 
 
 def work(bench: Workbench) -> Result | Divided:
@@ -36,15 +61,15 @@ def work(bench: Workbench) -> Result | Divided:
     """
     spec = PrepareSpec.model_validate(bench.order.spec, strict=False)
     piece, parts = bench.order.inputs.get("piece"), bench.order.parts
-    by_class = spec.task == "image-classification"
+    of_images = OF_IMAGES.get(spec.task)
     if piece is not None:
-        clean: Any = preparing_images.clean if by_class else dividing.clean
+        clean: Any = of_images.clean if of_images else dividing.clean
         done: Result = clean(spec, piece["order"], partial(_uploaded, bench, spec), bench.out, bench.progress)
         return done
     if parts is None and (spec.source.startswith("package://") or spec.task not in DIVISIBLE):
         return _registered(bench, spec, _undivided(bench, spec))
     with _scratch(bench) as scratch:
-        described = _images(bench, spec, scratch) if by_class else _rows(bench, spec, scratch)
+        described = _images(bench, spec, of_images, scratch) if of_images else _rows(bench, spec, scratch)
         if isinstance(described, Divided):
             return described
         made = _registered(bench, spec, described)
@@ -59,8 +84,7 @@ def _undivided(bench: Workbench, spec: PrepareSpec) -> dict[str, Any]:
     bench.progress(0.05, "reading")
     if spec.source.startswith("package://"):
         return _of_samples(bench, spec, packages.read(spec.source, spec.task))
-    path = _uploaded(bench, spec)
-    return _of_boxes(bench, spec, path) if spec.task == "defect-detection" else _of_series(bench, spec, path)
+    return _of_series(bench, spec, _uploaded(bench, spec))
 
 
 def _registered(bench: Workbench, spec: PrepareSpec, described: dict[str, Any]) -> Result:
@@ -100,18 +124,14 @@ def _rows(bench: Workbench, spec: PrepareSpec, scratch: Path) -> dict[str, Any] 
     return cleaned if isinstance(cleaned, Divided) else _of_rows(bench, spec, cleaned)
 
 
-def _images(bench: Workbench, spec: PrepareSpec, scratch: Path) -> dict[str, Any] | Divided:
+def _images(bench: Workbench, spec: PrepareSpec, of: Images, scratch: Path) -> dict[str, Any] | Divided:
     """The same of images."""
     if bench.order.parts is not None:
-        return _of_images(bench, spec, preparing_images.put_together(spec, bench.order.parts))
+        return _of_images(bench, spec, of, of.put_together(spec, bench.order.parts))
     bench.progress(0.05, "reading")
     root = _uploaded(bench, spec)
-    divided = None if _streamed(bench) else preparing_images.divide(spec, root, _piece_bytes(bench))
-    return divided or _of_images(bench, spec, _read_images(bench, spec, root, scratch))
-
-
-def _read_images(bench: Workbench, spec: PrepareSpec, root: Path, scratch: Path) -> Gathered:
-    return preparing_images.read(spec, root, scratch, bench.progress)
+    divided = None if _streamed(bench) else of.divide(spec, root, _piece_bytes(bench))
+    return divided or _of_images(bench, spec, of, of.read(spec, root, scratch, bench.progress))
 
 
 def _streamed(bench: Workbench) -> bool:
@@ -139,21 +159,8 @@ def _of_rows(bench: Workbench, spec: PrepareSpec, cleaned: Cleaned) -> dict[str,
     return made.described
 
 
-def _of_images(bench: Workbench, spec: PrepareSpec, images: Gathered) -> dict[str, Any]:
-    described, quality = preparing_images.prepare(spec, images, bench.out, _about(spec), bench.progress)
-    (bench.out / report.NAME).write_text(report.render(described, quality), encoding="utf-8")
-    return described
-
-
-def _of_boxes(bench: Workbench, spec: PrepareSpec, path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise InvalidInput(
-            "images with boxes come as a folder", field="source", accepted="a folder, or an archive of it"
-        )
-    with _scratch(bench) as scratch:
-        scratch.mkdir()
-        stacked = scratch / "stack.npy"
-        described, quality = preparing.prepare(spec, path, bench.out, stacked, _about(spec), bench.progress)
+def _of_images(bench: Workbench, spec: PrepareSpec, of: Images, images: Any) -> dict[str, Any]:
+    described, quality = of.prepare(spec, images, bench.out, _about(spec), bench.progress)
     (bench.out / report.NAME).write_text(report.render(described, quality), encoding="utf-8")
     return described
 

@@ -1,4 +1,4 @@
-"""Where a folder of many files is cut, in the order of their paths: documents, or images."""
+"""Where a folder of many files is cut, in the order of their paths: documents, images, or images with their boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 
 class Section(BaseModel):
-    """Files that lie together: their paths below the folder, and the hash of these and of their bytes."""
+    """Files that lie together: paths below the folder, and the hash of these and of all bytes that are theirs."""
 
     paths: list[str]
     """As bytes in Latin-1: a path need not be UTF-8, and what a worker is told of must."""
@@ -24,8 +24,14 @@ class Section(BaseModel):
         return [os.fsdecode(path.encode("latin-1")) for path in self.paths]
 
 
-def cut(root: Path, files: Sequence[Path], least: int, weigh: Callable[[Path], int]) -> list[Section]:
-    """The sections, which weigh `least` or more each but for the last ones of folders.
+def cut(
+    root: Path,
+    files: Sequence[Path],
+    least: int,
+    weigh: Callable[[Path], int],
+    together: Callable[[Path], Sequence[Path]] = lambda path: (),
+) -> list[Section]:
+    """The sections, which weigh `least` or more each but for the last ones of folders; `together` is what is a file's.
 
     A folder of so much has sections of its own: files that are added to another one change none of them.
     """
@@ -33,17 +39,17 @@ def cut(root: Path, files: Sequence[Path], least: int, weigh: Callable[[Path], i
     waiting: list[Path] = []
     held = 0
     for _, group in groupby(files, key=lambda path: path.parent):
-        together = [(path, weigh(path)) for path in group]
-        weight = sum(each for _, each in together)
+        weighed = [(path, weigh(path)) for path in group]
+        weight = sum(each for _, each in weighed)
         if weight < least:
-            waiting += [path for path, _ in together]
+            waiting += [path for path, _ in weighed]
             held += weight
         if waiting and (held >= least or weight >= least):
-            found.append(_section(root, waiting))
+            found.append(_section(root, waiting, together))
             waiting, held = [], 0
         if weight >= least:
-            found += [_section(root, part) for part in _parts(together, least)]
-    return [*found, _section(root, waiting)] if waiting else found
+            found += [_section(root, part, together) for part in _parts(weighed, least)]
+    return [*found, _section(root, waiting, together)] if waiting else found
 
 
 def _parts(files: Sequence[tuple[Path, int]], least: int) -> Iterator[list[Path]]:
@@ -59,12 +65,20 @@ def _parts(files: Sequence[tuple[Path, int]], least: int) -> Iterator[list[Path]
         yield part
 
 
-def _section(root: Path, files: Sequence[Path]) -> Section:
+def _section(root: Path, files: Sequence[Path], together: Callable[[Path], Sequence[Path]]) -> Section:
     digest, paths = hashlib.sha256(), []
     for path in files:
         name = os.fsencode(path.relative_to(root))
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        for file in (path, *together(path)):
+            digest.update(_content(file))
         digest.update(len(name).to_bytes(4, "big") + name)
         paths.append(name.decode("latin-1"))
     return Section(paths=paths, content=digest.hexdigest())
+
+
+def _content(file: Path) -> bytes:
+    """The hash of a file's bytes; of nothing where there is none, or a link, which leads elsewhere."""
+    if not file.is_file() or file.is_symlink():
+        return bytes(hashlib.sha256().digest_size)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -26,7 +26,7 @@ def read(root: Path) -> Gathered:
 
 def pixels_of(found: Gathered) -> NDArray[np.uint8]:
     """Of all of them."""
-    return found.pixels(range(len(found.held)))
+    return found.stored.pixels(range(len(found.stored)))
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -48,7 +48,7 @@ def test_the_folder_is_the_class_and_pixels_are_channels_first(tmp_path: Path) -
     put(tmp_path, "dog/1.bmp", dog)
     samples = read(tmp_path)
     assert samples.labels == ["cat", "dog"]
-    assert samples.shape == (3, 6, 8)
+    assert samples.stored.shape == (3, 6, 8)
     assert np.array_equal(pixels_of(samples), np.stack([cat, dog]).transpose(0, 3, 1, 2))
 
 
@@ -96,7 +96,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out_by_its_number(tmp_path: Pat
     put(tmp_path, "b/1.png", noise(4, 4))
     samples = read(tmp_path)
     assert samples.quarantine.rows == [(1, "cannot be decoded")]
-    assert samples.ids.tolist() == [0, 2]
+    assert samples.numbers == [0, 2]
     assert samples.labels == ["a", "b"]
 
 
@@ -116,7 +116,7 @@ def test_an_image_with_too_many_pixels_is_left_out_before_it_is_decoded(
     put(tmp_path, "a/small.png", noise(9, 11))
     samples = read(tmp_path)
     assert samples.quarantine.rows == [(0, "cannot be decoded")]
-    assert samples.ids.tolist() == [1]
+    assert samples.numbers == [1]
 
 
 def test_a_grey_image_of_16_bits_keeps_its_shades(tmp_path: Path) -> None:

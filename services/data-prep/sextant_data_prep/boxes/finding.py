@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,22 @@ class Row:
     fields: dict[str, str]
 
 
-def rows(root: Path, boxes: Annotations) -> list[Row]:
+def listed(root: Path, boxes: Annotations) -> list[Row]:
     """Those whose last image is there, by its path. Raises InvalidInput where there is none."""
     paths = [path.relative_to(root).as_posix() for path in listing.files(root)]
+    found = rows(paths, boxes)
+    if not found:
+        there = ", ".join(path[:120] for path in paths[:SHOWN]) or "no file"
+        raise InvalidInput(
+            f"no file has a path like {boxes.images[-1][:120]!r}; there are: {there}",
+            field="boxes.images",
+            accepted="paths below the source, with fields in braces",
+        )
+    return found
+
+
+def rows(paths: Sequence[str], boxes: Annotations) -> list[Row]:
+    """Those of these paths that are the last image of a row."""
     images, file = [Template(path) for path in boxes.images], Template(boxes.file)
     found = []
     for path in paths:
@@ -31,11 +45,4 @@ def rows(root: Path, boxes: Annotations) -> list[Row]:
         if fields is not None:
             others = [image.fill(fields) for image in images[:-1]]
             found.append(Row((*others, path), file.fill(fields), fields))
-    if not found:
-        there = ", ".join(path[:120] for path in paths[:SHOWN]) or "no file"
-        raise InvalidInput(
-            f"no file has a path like {images[-1].text[:120]!r}; there are: {there}",
-            field="boxes.images",
-            accepted="paths below the source, with fields in braces",
-        )
     return found

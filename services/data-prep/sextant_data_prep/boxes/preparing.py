@@ -1,168 +1,225 @@
-"""A dataset version of images with boxes: read, checked, split by what belongs together, written."""
+"""A dataset version of images with boxes: in one piece, or of pieces that several workers looked at."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+import pyarrow as pa
+from pydantic import BaseModel
 
-from sextant_data_prep.boxes import finding, parsing, writing
+from sextant_data_prep import cutting, sections
+from sextant_data_prep.boxes import assigning, finding, looking, parsing
 from sextant_data_prep.boxes.finding import Row
-from sextant_data_prep.boxes.pixels import Stack
-from sextant_data_prep.domain import image_steps, splitting
-from sextant_data_prep.domain.marks import checked, renamed
+from sextant_data_prep.boxes.gathering import Gathered, gather
+from sextant_data_prep.domain import image_steps
 from sextant_data_prep.domain.quality import Column, Quality, histogram
+from sextant_data_prep.images import writing
+from sextant_data_prep.images.decoding import upright_size
+from sextant_data_prep.images.writing import Beside, Rows
 from sextant_data_prep.ledger import Ledger
+from sextant_data_prep.sections import Section
+from sextant_shared.contracts.annotations import Annotations
 from sextant_shared.contracts.cleaning import Deduplicate
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.damage import Damaged
 from sextant_shared.errors import InvalidInput
+from sextant_shared.execution.workbench import Divided, Parts, Piece, Result
 
-Say = Callable[[float, str], None]
-Boxes = NDArray[np.float32]
+PACKED = 4
+"""A piece is as large as its files, and no more than so many times as large in pixels."""
+Say = Callable[..., None]
 
 
-@dataclass(slots=True)
-class Read:
-    """The rows that passed, in the order of their paths."""
+class Order(BaseModel):
+    """What a worker is told of its piece: the last images of its rows, and the size of all."""
 
-    numbers: list[int] = field(default_factory=list)
-    boxes: list[Boxes] = field(default_factory=list)
-    names: list[list[str]] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    """Hashes of the pixels."""
-    duplicates: int = 0
+    section: Section
+    size: tuple[int, int]
+
+
+class Plan(BaseModel):
+    """What is known of the whole when it is put together."""
+
+    sections: list[Section]
+    size: tuple[int, int]
+
+
+def divide(spec: PrepareSpec, root: Path, least: int) -> Divided | None:
+    """The pieces of a large folder; None for a small one, which is one."""
+    rows, boxes = _listed(root, spec), _boxes(spec)
+    size, by_path = _size(root, rows, spec), {root / row.images[-1]: row for row in rows}
+    decoded = 3 * len(boxes.images) * size[0] * size[1] // PACKED
+
+    def together(path: Path) -> list[Path]:
+        row = by_path[path]
+        return [root / name for name in (*row.images[:-1], *(() if boxes.format == "coco" else (row.file,)))]
+
+    def weight(path: Path) -> int:
+        return max(decoded, sum(cutting.size_of(file) for file in [path, *together(path)] if file.is_file()))
+
+    found = sections.cut(root, list(by_path), least, weight, together)
+    if len(found) < 2:
+        return None
+    marks_of = parsing.reader(root, boxes)
+    pieces = [
+        Piece(
+            digest=_known_by(section, spec, size, _said(section, spec, marks_of) if boxes.format == "coco" else []),
+            order=Order(section=section, size=size).model_dump(mode="json"),
+        )
+        for section in found
+    ]
+    return Divided(pieces=pieces, note=Plan(sections=found, size=size).model_dump(mode="json"))
+
+
+def clean(
+    spec: PrepareSpec, order: dict[str, Any], upload: Callable[[Sequence[str]], Path], out: Path, say: Say
+) -> Result:
+    """Look at the rows of one piece; its directory is `out`."""
+    mine, boxes = Order.model_validate(order), _boxes(spec)
+    rows = finding.rows(mine.section.names, boxes)
+    root = upload([name for row in rows for name in (*row.images, row.file)])
+    looking.look(root, rows, boxes, mine.size, out, say)
+    return Result(outputs={"rows": len(rows)})
+
+
+def put_together(spec: PrepareSpec, parts: Parts) -> Gathered:
+    """The rows of all pieces."""
+    plan = Plan.model_validate(parts.note)
+    rows = finding.rows([name for section in plan.sections for name in section.names], _boxes(spec))
+    return gather([Path(directory) for directory in parts.directories], rows, plan.size)
+
+
+def read(spec: PrepareSpec, root: Path, scratch: Path, say: Say) -> Gathered:
+    """The rows of a folder, in one piece that is kept in `scratch`."""
+    rows = _listed(root, spec)
+    size = _size(root, rows, spec)
+    looking.look(root, rows, _boxes(spec), size, scratch, say)
+    return gather([scratch], rows, size)
 
 
 def prepare(
-    spec: PrepareSpec, root: Path, out: Path, scratch: Path, about: dict[str, Any], say: Say
+    spec: PrepareSpec, images: Gathered, out: Path, about: dict[str, Any], say: Say
 ) -> tuple[dict[str, Any], Quality]:
-    """Write all files under `out`; the description and what the report shows besides.
+    """Write all files under `out`; the description, and what the report shows besides.
 
     Raises InvalidInput where too much is bad, or rows that belong together would stand in two splits.
     """
-    assert spec.boxes is not None  # noqa: S101 - the spec was checked
-    rows = finding.rows(root, spec.boxes)
-    ledger = Ledger(out)
-    ledger.read = len(rows)
-    stack = Stack(root, rows, image_steps.size(list(spec.clean)), scratch)
-    read = _read(spec, root, rows, stack, ledger, say)
+    ledger, total = Ledger(out), len(images.rows)
+    ledger.read = total
+    ledger.bad(images.bad)
     ledger.check(spec.max_bad_share)
-    classes = _classes(spec, read)
-    say(0.6, "splitting")
-    splits = _splits(spec, rows, read)
+    say(0.5, "splitting", {"rows": total, "bad": len(images.bad)})
+    keys = writing.keys(images.stored, spec.seed)
+    duplicates = len(keys) - len(set(keys))
+    if duplicates and any(isinstance(step, Deduplicate) for step in spec.clean):
+        keys = _deduplicate(images, keys, ledger)
+    classes = _classes(spec, images)
+    splits = assigning.assign(spec, [images.rows[number] for number in images.numbers], keys)
     say(0.7, "writing")
     about = {
         **about,
         "quarantined": {"rows": sum(ledger.reasons.values()), "reasons": dict(sorted(ledger.reasons.items()))},
-        "duplicates": read.duplicates,
+        "duplicates": duplicates,
         **({"removed": dict(sorted(ledger.removed.items()))} if ledger.removed else {}),
     }
-    labels = [np.array([classes.index(name) for name in names], np.int32) for names in read.names]
-    content = writing.Content(stack, np.array(read.numbers), read.boxes, labels)
-    described = writing.write(out, content, classes, splits, about)
-    return described, _quality(len(rows), read, splits)
+    described = writing.write(out, images.stored, _beside(images, classes), splits, about)
+    return described, _quality(total, images, splits)
 
 
-def _read(spec: PrepareSpec, root: Path, rows: Sequence[Row], stack: Stack, ledger: Ledger, say: Say) -> Read:
+def _boxes(spec: PrepareSpec) -> Annotations:
     assert spec.boxes is not None  # noqa: S101 - the spec was checked
-    marks_of, once = parsing.reader(root, spec.boxes), any(isinstance(step, Deduplicate) for step in spec.clean)
-    read, seen = Read(), set[bytes]()
-    bad: list[tuple[int, str]] = []
-    double: list[int] = []
-    for number, row in enumerate(rows):
+    return spec.boxes
+
+
+def _listed(root: Path, spec: PrepareSpec) -> list[Row]:
+    if not root.is_dir():
+        raise InvalidInput(
+            "images with boxes come as a folder", field="source", accepted="a folder, or an archive of it"
+        )
+    return finding.listed(root, _boxes(spec))
+
+
+def _size(root: Path, rows: Sequence[Row], spec: PrepareSpec) -> tuple[int, int]:
+    """What a step asks for, or the most frequent width and height as they are: boxes of small defects need pixels."""
+    if asked := image_steps.size(list(spec.clean)):
+        return asked
+    paths = [root / name for row in rows for name in row.images]
+    found = Counter(size for path in paths if not path.is_symlink() and (size := upright_size(path)))
+    return found.most_common(1)[0][0] if found else (1, 1)
+
+
+def _said(section: Section, spec: PrepareSpec, marks_of: parsing.Marks) -> list[str]:
+    """What the one file for all says of the rows of a piece: others that are added to it change nothing."""
+    found = []
+    for row in finding.rows(section.names, _boxes(spec)):
         try:
-            images = stack.read(row)
-            width, height = images[-1].size
-            marks = marks_of(row, width, height)
-            boxes, names = checked(marks, width, height), renamed(marks, spec.boxes.classes)
+            found.append(repr(marks_of(row, 0, 0)))
         except Damaged as error:
-            bad.append((number, str(error)))
-            continue
-        key = splitting.content_key(stack.keep(number, images).tobytes(), spec.seed)
-        read.duplicates += key in seen
-        if once and key in seen:
-            double.append(number)
-            continue
-        seen.add(key)
-        scale = np.array([stack.size[0] / width, stack.size[1] / height] * 2, np.float32)
-        read.numbers.append(number)
-        read.boxes.append(boxes * scale)
-        read.names.append(names)
-        read.keys.append(key)
-        if number % 100 == 0:
-            say(0.05 + 0.5 * number / len(rows), "reading")
-    ledger.bad(bad)
-    if double:
-        ledger.note(pl.DataFrame({"row": double, "reason": ["stood there before"] * len(double)}), "deduplicate")
-    return read
+            found.append(str(error))
+    return found
 
 
-def _classes(spec: PrepareSpec, read: Read) -> list[str]:
+def _known_by(section: Section, spec: PrepareSpec, size: tuple[int, int], said: list[str]) -> str:
+    """The hash of all that a piece is made of."""
+    declared = spec.model_dump(mode="json", include={"task", "boxes"})
+    whole = [declared, list(size), section.content, said, cutting.code()]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _deduplicate(images: Gathered, keys: Sequence[bytes], ledger: Ledger) -> list[bytes]:
+    """Leave out rows whose pixels stood there before; the keys of those that stay."""
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    kept = sorted(first.values())
+    double = [number for row, number in enumerate(images.numbers) if first[keys[row]] != row]
+    ledger.note(pl.DataFrame({"row": double, "reason": ["stood there before"] * len(double)}), "deduplicate")
+    images.keep(kept)
+    return [keys[row] for row in kept]
+
+
+def _classes(spec: PrepareSpec, images: Gathered) -> list[str]:
     """All that the spec declares, or that there are. Raises InvalidInput where no row has a box."""
-    assert spec.boxes is not None  # noqa: S101 - the spec was checked
-    found = {name for names in read.names for name in names}
+    found = {name for names in images.names for name in names}
     if not found:
-        raise InvalidInput(f"none of {len(read.names)} rows has a box", field="boxes.file", accepted="rows with boxes")
-    return sorted(found | set((spec.boxes.classes or {}).values()))
+        raise InvalidInput(
+            f"none of {len(images.names)} rows has a box", field="boxes.file", accepted="rows with boxes"
+        )
+    return sorted(found | set((_boxes(spec).classes or {}).values()))
 
 
-def _splits(spec: PrepareSpec, rows: Sequence[Row], read: Read) -> list[str]:
-    """The split of each row that was read: by its column, or by shares of what goes together."""
-    group = spec.split.group
-    fields = [rows[number].fields for number in read.numbers]
-    together = read.keys
-    if group is not None:
-        together = [splitting.content_key(of[group].encode(), spec.seed) for of in fields]
-    if spec.split.column is not None:
-        splits = _declared(spec, [of[spec.split.column] for of in fields], together)
-    else:
-        splits = splitting.assign(together, [0] * len(together), spec.split.val, spec.split.test)
-    if set(splits) != set(splitting.SPLITS):
-        what = f"{len(set(together))} groups" if group is not None else f"{len(splits)} rows"
-        raise InvalidInput(f"{what} are too few for three splits", field="split", accepted="more rows, or other shares")
-    _refuse_leaks([rows[number].images[-1] for number in read.numbers], splits, read.keys, "the same images")
-    if group is not None:
-        _refuse_leaks([of[group] for of in fields], splits, together, f"the same {group}")
-    return splits
+def _beside(images: Gathered, classes: list[str]) -> Beside:
+    labels = [np.array([classes.index(name) for name in names], np.int32) for names in images.names]
+    numbers = np.array(images.numbers, np.int64)
+
+    def values(rows: Rows) -> list[pa.Array]:
+        sides, kinds = ([of[row] for row in rows.tolist()] for of in (images.boxes, labels))
+        offsets = pa.array(np.cumsum([0, *map(len, kinds)], dtype=np.int32))
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(sides).ravel()), 4)
+        by_row = [pa.ListArray.from_arrays(offsets, part) for part in (flat, pa.array(np.concatenate(kinds)))]
+        return [*by_row, pa.array(numbers[rows])]
+
+    def counts(rows: Rows) -> dict[str, Any]:
+        kinds = [labels[row] for row in rows.tolist()]
+        return {
+            "class_counts": np.bincount(np.concatenate(kinds), minlength=len(classes)).tolist(),
+            "without_boxes": sum(not len(kind) for kind in kinds),
+        }
+
+    each = images.stored.colours
+    fields = {"boxes": pa.list_(pa.list_(pa.float32(), 4)), "classes": pa.list_(pa.int32()), "id": pa.int64()}
+    feature = {"images": [each] * (images.stored.shape[0] // each)}
+    return Beside(fields, values, counts, feature, {"name": "boxes", "classes": classes})
 
 
-def _declared(spec: PrepareSpec, said: Sequence[str], together: Sequence[bytes]) -> list[str]:
-    """As a field of the path says; where it says no validation, a share of the training rows."""
-    unknown = sorted({name for name in said if name.lower() not in splitting.NAMES})
-    if unknown:
-        accepted = ", ".join(splitting.NAMES)
-        raise InvalidInput(f"{unknown[0][:80]!r} is no split", field="split.column", accepted=accepted)
-    splits = [splitting.SPLITS[splitting.NAMES[name.lower()]] for name in said]
-    if "val" not in splits:
-        train = [place for place, split in enumerate(splits) if split == "train"]
-        parts = splitting.assign([together[place] for place in train], [0] * len(train), spec.split.val, 0.0)
-        for place, part in zip(train, parts, strict=True):
-            splits[place] = part
-    return splits
-
-
-def _refuse_leaks(names: Sequence[str], splits: Sequence[str], keys: Sequence[bytes], what: str) -> None:
-    home: dict[bytes, tuple[str, str]] = {}
-    leaks = []
-    for name, split, key in zip(names, splits, keys, strict=True):
-        first, where = home.setdefault(key, (name, split))
-        if where != split:
-            leaks.append(f"{first[:120]!r} in {where} and {name[:120]!r} in {split}")
-    if leaks:
-        accepted = "rows that go together in one split: {do: deduplicate}, or another split.group"
-        given = f"{len(leaks)} rows of two splits have {what}, such as {leaks[0]}"
-        raise InvalidInput(given, field="split", accepted=accepted)
-
-
-def _quality(total: int, read: Read, splits: Sequence[str]) -> Quality:
+def _quality(total: int, images: Gathered, splits: Sequence[str]) -> Quality:
     """Sizes and numbers of the boxes of the training split."""
-    train = [boxes for boxes, split in zip(read.boxes, splits, strict=True) if split == "train"]
+    train = [boxes for boxes, split in zip(images.boxes, splits, strict=True) if split == "train"]
     every = np.concatenate(train)
     figures = {
         "boxes an image": np.array([len(boxes) for boxes in train]),

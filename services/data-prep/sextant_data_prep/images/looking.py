@@ -9,62 +9,42 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel
 
 from sextant_data_prep.domain.image_steps import Signs, signs_of
 from sextant_data_prep.domain.texts import fault
+from sextant_data_prep.images import stored
 from sextant_data_prep.images.decoding import array, decode
+from sextant_data_prep.images.stored import Pixels
 from sextant_shared.contracts.cleaning import Step
 from sextant_shared.damage import Damaged, decoding
 
-LOOKS, PIXELS = "looks.jsonl", "pixels.bin"
 UNREADABLE = "cannot be decoded"
+Say = Callable[[float, str], None]
 
 
-class Look(BaseModel):
+class Look(stored.Look):
     """One image: why it is of no use, or what is known of it."""
 
-    why: str | None = None
     label: str = ""
-    mode: Literal["L", "RGB"] = "L"
-    at: int = 0
-    """Where its pixels begin in the piece's file: channels, height, width, a byte each."""
     signs: Signs = Signs()
 
 
-def look(
-    root: Path,
-    names: Sequence[str],
-    size: tuple[int, int],
-    steps: Sequence[Step],
-    out: Path,
-    say: Callable[[float, str], None],
-) -> None:
+def look(root: Path, names: Sequence[str], size: tuple[int, int], steps: Sequence[Step], out: Path, say: Say) -> None:
     """Look at the images of these paths below `root`, and write what was seen to `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    at = 0
-    with (out / LOOKS).open("w", encoding="utf-8") as looks, (out / PIXELS).open("wb") as pixels:
-        for number, name in enumerate(names):
-            found, stored = _look(root / name, root, size, steps)
-            looks.write(found.model_copy(update={"at": at}).model_dump_json(exclude_defaults=True) + "\n")
-            if stored is not None:
-                at += pixels.write(stored.tobytes())
-            if number % 500 == 0:
-                say(0.05 + 0.4 * number / len(names), "looking at images")
+    stored.record(out, _looks(root, names, size, steps, say))
 
 
-def looks(directory: Path) -> Iterator[Look]:
-    """What was written, in order."""
-    with (directory / LOOKS).open(encoding="utf-8") as lines:
-        yield from map(Look.model_validate_json, lines)
+def _looks(
+    root: Path, names: Sequence[str], size: tuple[int, int], steps: Sequence[Step], say: Say
+) -> Iterator[tuple[Look, Pixels | None]]:
+    for number, name in enumerate(names):
+        yield _look(root / name, root, size, steps)
+        if number % 500 == 0:
+            say(0.05 + 0.4 * number / len(names), "looking at images")
 
 
-def _look(
-    path: Path, root: Path, size: tuple[int, int], steps: Sequence[Step]
-) -> tuple[Look, NDArray[np.uint8] | None]:
+def _look(path: Path, root: Path, size: tuple[int, int], steps: Sequence[Step]) -> tuple[Look, Pixels | None]:
     if why := _no_class(path, root):
         return Look(why=why), None
     try:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 from pydantic import BaseModel
 
 from sextant_data_prep import cutting, sections
@@ -17,15 +19,15 @@ from sextant_data_prep.domain.quality import Quality
 from sextant_data_prep.domain.samples import encode
 from sextant_data_prep.images import looking, sizing, writing
 from sextant_data_prep.images.gathering import Gathered, gather
+from sextant_data_prep.images.writing import Beside
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.sections import Section
+from sextant_data_prep.writing import note_quarantine
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.execution.workbench import Divided, Parts, Piece, Result
 
 PACKED = 4
 """A piece is as large as its files, and no more than so many times as large in pixels."""
-AT_ONCE = 256
-"""Images whose pixels are hashed together."""
 Say = Callable[..., None]
 
 
@@ -99,11 +101,11 @@ def prepare(
     images.quarantine.check(images.total, spec.max_bad_share)
     classes, labels = encode(images.labels)
     say(0.5, "splitting", {"rows": images.total, "bad": len(images.quarantine.rows)})
-    keys = _keys(images, spec.seed)
+    keys, ids = writing.keys(images.stored, spec.seed), np.array(images.numbers, np.int64)
     if images.splits is None:
         splits = splitting.assign(keys, labels.tolist(), spec.split.val, spec.split.test)
     else:
-        splits = splitting.as_given(keys, labels.tolist(), images.ids.tolist(), images.splits, spec.split.val)
+        splits = splitting.as_given(keys, labels.tolist(), images.numbers, images.splits, spec.split.val)
     splitting.insist_on_all(splits, given=images.splits is not None)
     say(0.7, "writing")
     about = {
@@ -113,16 +115,15 @@ def prepare(
     }
     if spec.clean:
         about |= {"removed": _note_removed(out, images), "flagged": dict(sorted(images.flagged.items()))}
-    return writing.write(out, images, classes, labels, splits, about), Quality(images.total)
-
-
-def _keys(images: Gathered, seed: int) -> list[bytes]:
-    """Hashes of the pixels, by which equal images go to one split."""
-    keys: list[bytes] = []
-    for start in range(0, len(images.held), AT_ONCE):
-        pixels = images.pixels(range(start, min(start + AT_ONCE, len(images.held))))
-        keys += [splitting.content_key(one.tobytes(), seed) for one in pixels]
-    return keys
+    note_quarantine(out, images.quarantine)
+    beside = Beside(
+        fields={"label": pa.int64(), "id": pa.int64()},
+        values=lambda rows: [pa.array(labels[rows]), pa.array(ids[rows])],
+        counts=lambda rows: {"class_counts": np.bincount(labels[rows], minlength=len(classes)).tolist()},
+        feature={},
+        target={"name": "class", "classes": classes},
+    )
+    return writing.write(out, images.stored, beside, splits, about), Quality(images.total)
 
 
 def _note_removed(out: Path, images: Gathered) -> dict[str, int]:
