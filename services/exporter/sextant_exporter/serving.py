@@ -57,7 +57,7 @@ class ServedForecast(nn.Module):
 
 
 class ServedScores(nn.Module):
-    """A forecaster that says how far the end of a window is from its forecast: over 1 it is an anomaly."""
+    """A forecaster that says how far the end of a window is from what was to be expected: over 1 it is an anomaly."""
 
     mean: Tensor
     std: Tensor
@@ -65,16 +65,16 @@ class ServedScores(nn.Module):
     def __init__(self, model: nn.Module, about: Description) -> None:
         super().__init__()
         self.model = model
-        self.input, self.threshold = about["window"]["input"], about["threshold"]
+        self.input, self.threshold, self.level = about["window"]["input"], about["threshold"], about.get("level", 0.0)
         self.register_buffer("mean", torch.tensor(about["preprocessing"]["mean"], dtype=torch.float32))
         self.register_buffer("std", torch.tensor(about["preprocessing"]["std"], dtype=torch.float32))
 
     def forward(self, values: Tensor) -> Tensor:
         """(batch, input + horizon, columns) -> (batch, 1)."""
         scaled = (values - self.mean) / self.std
-        forecast = self.model(scaled[:, : self.input])
-        error = (forecast - scaled[:, self.input :]).square().mean((1, 2))
-        score: Tensor = error.unsqueeze(1) / self.threshold
+        forecast, came = self.model(scaled[:, : self.input]), scaled[:, self.input :]
+        far = (forecast - came).square() + self.level * came.square()
+        score: Tensor = far.mean((1, 2)).unsqueeze(1) / self.threshold
         return score
 
 

@@ -245,6 +245,9 @@ class TrainConfig(Accepted):
     distil: Distillation | None = Field(None, description="how a teacher counts")
     clip_norm: float | None = Field(None, gt=0.0, le=1e6, description="largest norm of the gradients of a step")
     iou: float = Field(0.5, gt=0.0, lt=1.0, description="intersection over union of a box that is found (boxes)")
+    level: float | None = Field(
+        None, ge=0.0, le=1000.0, description="weight of the distance from the usual level (anomalies)"
+    )
     patience: int | None = Field(None, ge=1, le=10_000, description="epochs without a better one that end the run")
     seed: int = Field(0, ge=0, lt=2**31)
     checkpoint_every_steps: int = Field(50, ge=1, le=1_000_000)

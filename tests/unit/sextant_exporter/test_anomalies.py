@@ -28,20 +28,24 @@ ABOUT: dict[str, Any] = {
 }
 
 
-def test_the_score_is_the_error_of_the_forecast_over_the_threshold(tmp_path: Path) -> None:
-    shape, steps = serving.built_for(ABOUT)
+@pytest.mark.parametrize("level", [None, 0.5])
+def test_the_score_is_the_error_of_the_forecast_over_the_threshold(tmp_path: Path, level: float | None) -> None:
+    """And so much of the distance from the mean, which descriptions of before do not tell."""
+    about = ABOUT if level is None else {**ABOUT, "level": level}
+    shape, steps = serving.built_for(about)
     assert (shape, steps) == ((6, 2), 2)
     torch.manual_seed(0)
     model = build("dlinear", {"kernel": 3}, shape, steps).eval()
-    served = serving.wrap(model, ABOUT)
+    served = serving.wrap(model, about)
     values = serving.sample(ABOUT, 5, np.random.default_rng(0))
     scaled = torch.from_numpy((values - [1.0, 2.0]) / [0.5, 4.0]).float()
     with torch.no_grad():
-        expected = (model(scaled[:, :6]) - scaled[:, 6:]).square().mean((1, 2)) / 1e-4
-        torch.testing.assert_close(served(torch.from_numpy(values))[:, 0], expected)
+        expected = (model(scaled[:, :6]) - scaled[:, 6:]).square().mean((1, 2))
+        expected += (level or 0.0) * scaled[:, 6:].square().mean((1, 2))
+        torch.testing.assert_close(served(torch.from_numpy(values))[:, 0], expected / 1e-4)
     # Scores of some ten thousand: in float32 their own errors are over the gate's 1e-4, those of the forecast are not.
-    exporting.write_onnx(served, ABOUT, tmp_path / "model.onnx")
-    assert exporting.check_parity(served, ABOUT, tmp_path / "model.onnx").max_abs_diff < 1e-4
+    exporting.write_onnx(served, about, tmp_path / "model.onnx")
+    assert exporting.check_parity(served, about, tmp_path / "model.onnx").max_abs_diff < 1e-4
 
 
 def test_every_window_is_asked_for_and_counted_by_its_last_row(tmp_path: Path) -> None:

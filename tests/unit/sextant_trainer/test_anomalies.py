@@ -47,7 +47,7 @@ def write(directory: Path, rows: list[int]) -> Path:
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
     """With anomalies in each split."""
-    return open_task(write(tmp_path, [30, 31, 74, 75, 90]), TrainConfig(), {})
+    return open_task(write(tmp_path, [30, 31, 74, 75, 90]), TrainConfig(level=0.0), {})
 
 
 def test_no_window_of_training_holds_an_anomaly(task: Task) -> None:
@@ -97,6 +97,40 @@ def test_without_an_anomaly_in_validation_all_that_was_seen_is_normal(task: Task
     found = figures(task, scores, np.zeros(3, bool))
     assert 3.0 <= found["threshold"] <= 3.0 * WIDTH
     assert "f1" not in found
+
+
+def made(
+    directory: Path, config: TrainConfig, labels: np.ndarray, errors: np.ndarray, far: np.ndarray
+) -> dict[str, float]:
+    """The figures of windows whose rows lie so far from the mean, and are forecast with so large an error."""
+    task = open_task(write(directory, [30]), config, {})
+    targets = torch.zeros(len(labels), HORIZON, 3)
+    targets[:, -1, 2] = torch.tensor(labels, dtype=torch.float32)
+    targets[:, :, :2] = torch.tensor(far, dtype=torch.float32)[:, None, None]
+    outputs = targets[:, :, :2] + torch.tensor(errors, dtype=torch.float32)[:, None, None]
+    return task.metrics((task.sums(outputs, targets).double() / len(labels)).tolist())
+
+
+@pytest.mark.parametrize("creeps", [False, True])
+def test_validation_chooses_whether_the_level_counts(tmp_path: Path, creeps: bool) -> None:
+    """An anomaly that creeps away is forecast well; one that stands still where a wave was stands at the mean."""
+    labels = np.arange(100) >= 90
+    wave = 1.4 * np.sin(np.arange(100))
+    errors = np.where(labels & ~np.bool_(creeps), 1.0, 0.1)
+    far = np.where(labels, 4.0 if creeps else 0.0, wave)
+    found = made(tmp_path, TrainConfig(), labels, errors, far)
+    assert found["level"] == float(creeps)
+    assert found["f1"] == 1.0
+    given = made(tmp_path, TrainConfig(level=float(not creeps)), labels, errors, far)
+    assert given["level"] == float(not creeps)
+    assert given["f1"] < 0.5
+    assert found["loss"] == given["loss"]
+
+
+def test_without_an_anomaly_to_choose_by_the_level_counts(tmp_path: Path) -> None:
+    found = made(tmp_path, TrainConfig(), np.zeros(3, bool), np.array([0.1, 0.2, 0.1]), np.array([1.0, 2.0, 3.0]))
+    assert found["level"] == 1.0
+    assert 9.01 <= found["threshold"] <= 9.01 * WIDTH
 
 
 def test_the_better_epoch_is_the_one_that_forecasts_what_is_normal_better(task: Task) -> None:

@@ -32,6 +32,9 @@ from sextant_zoo.quantising import round_layers
 CALIBRATION, CALIBRATION_ROWS = "calibration.safetensors", 32
 """Training inputs, normalised, by which an export in eight bits finds the ranges of what layers give."""
 
+CHOSEN = ("temperature", "threshold", "level")
+"""What validation chose, which serving needs."""
+
 
 def train(
     bench: Workbench, place: Place, rank: int, where: Path | Meeting, *, threads: int, profiles: Path
@@ -140,7 +143,7 @@ def _model_json(bench: Workbench, recipe: Recipe, task: Task, metrics: dict[str,
         "task": task.name,
         **task.describe(),
         **_threshold(task, metrics),
-        **{name: metrics[f"val_{name}"] for name in ("temperature", "threshold") if f"val_{name}" in metrics},
+        **{name: metrics[f"val_{name}"] for name in CHOSEN if f"val_{name}" in metrics},
         "metrics": metrics,
         "hyperparameters": recipe.config.model_dump(mode="json"),
         "dataset": {"id": source.id, "name": source.name, "version": source.version, "digest": source.digest},

@@ -37,7 +37,7 @@ def card(about: Mapping[str, Any], parameters: int, trained: int, plan: str) -> 
         "parameters": {"all": parameters, "trained": trained},
         **{
             key: about[key]
-            for key in ("pretrained", "teacher", "temperature", "threshold", "window", "columns")
+            for key in ("pretrained", "teacher", "temperature", "threshold", "level", "window", "columns")
             if key in about
         },
         "input": about["input"],
@@ -90,7 +90,7 @@ def _card(about: Mapping[str, Any]) -> Iterator[str]:
             **({"pretrained": about["pretrained"]["source"]} if "pretrained" in about else {}),
             **({"teacher": "{name}@{version}".format(**about["teacher"])} if "teacher" in about else {}),
             "plan": about["plan"],
-            **{name: f"{about[name]:.4g}" for name in ("temperature", "threshold") if name in about},
+            **{name: f"{about[name]:.4g}" for name in ("temperature", "threshold", "level") if name in about},
         }
     )
     yield "<h3>Metrics of the best epoch</h3>" + _table({n: f"{v:.4g}" for n, v in about["metrics"].items()})

@@ -56,7 +56,7 @@ def open_task(
         case "forecasting":
             return Forecasting(directory)
         case "anomaly-detection":
-            return Anomalies(directory)
+            return Anomalies(directory, config.level)
         case "text-classification":
             return Texts(directory, config, settings, weights, fixed=fixed)
         case "tabular":

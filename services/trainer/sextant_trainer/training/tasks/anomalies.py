@@ -1,7 +1,9 @@
 """Rows of series that are not as those before let expect: forecasts of normal rows, and a threshold for their errors.
 
-What is learnt is the forecast of windows without a labelled anomaly. A window's score is its squared error, a mean over
-the horizon; it is an anomaly where its last row is one. The threshold is the best for F1 on the validation split.
+What is learnt is the forecast of windows without a labelled anomaly. A window's score is its squared error and `level`
+times the squared distance of its rows from the mean of the training split: what creeps away is forecast well, but lies
+far off. Both are means over the horizon. A window is an anomaly where its last row is one. The threshold is the best
+for F1 on the validation split, and so is `level` where none is given.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from sextant_trainer.training.tasks.forecasting import Forecasting, read_series
 
 BINS, LOWEST, HIGHEST = 4096, -8.0, 8.0
 """Scores are counted by their decimal logarithm, in bins 0.9 % wide, which ranks can add up."""
+LEVELS = (0.0, 1.0)
+"""What is chosen from; the last one where validation has no anomaly to choose by."""
 
 
 class Anomalies(Forecasting):
@@ -26,8 +30,9 @@ class Anomalies(Forecasting):
 
     name = "anomaly-detection"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, level: float | None) -> None:
         super().__init__(directory)
+        self._levels = LEVELS if level is None else (level,)
         self._anomaly = read_series(self.directory, self.files_of_series, "anomaly").astype(np.float32)
         first, windows = self.first_row("train"), super().rows("train")
         before = np.concatenate([[0], self._anomaly.cumsum()])
@@ -54,34 +59,21 @@ class Anomalies(Forecasting):
         return super().loss(outputs, targets[:, :, :-1])
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Error and number of the windows that forecast no anomaly, then windows by label and score."""
+        """Error and number of the windows that forecast no anomaly, then for each level windows by label and score."""
         kept = ~targets.isnan().any((1, 2))
         outputs, targets = outputs[kept], targets[kept]
-        score = (outputs - targets[:, :, :-1]).square().mean((1, 2))
+        values, label = targets[:, :, :-1], (targets[:, -1, -1] > 0.5).long()
+        error, far = (part.square().mean((1, 2)) for part in (outputs - values, values))
         normal = (targets[:, :, -1] < 0.5).all(1)
-        place = (score.clamp(10**LOWEST, 10**HIGHEST).log10() - LOWEST) * (BINS / (HIGHEST - LOWEST))
-        label = (targets[:, -1, -1] > 0.5).long()
-        counts = torch.bincount(place.long().clamp(max=BINS - 1) + BINS * label, minlength=2 * BINS)
-        return torch.cat([torch.stack([score[normal].sum(), normal.sum().to(score)]), counts.to(score)])
+        counts = [_counts(error + level * far, label) for level in self._levels]
+        return torch.cat([torch.stack([error[normal].sum(), normal.sum().to(error)]), *counts])
 
     def metrics(self, means: list[float]) -> dict[str, float]:
-        """`loss` over normal windows, the `threshold`, and with it `f1`, `precision` and `recall`."""
-        negative, positive = np.asarray(means[2:]).reshape(2, BINS)
+        """`loss` over normal windows, `level` and `threshold`, and with these `f1`, `precision` and `recall`."""
         loss = means[0] / means[1] if means[1] else 0.0
-        edges = 10 ** (LOWEST + np.arange(BINS + 1) * ((HIGHEST - LOWEST) / BINS))
-        if not positive.sum():
-            # Without an anomaly to learn it from: all that is seen is normal.
-            return {"loss": loss, "threshold": float(edges[np.flatnonzero(negative).max(initial=0) + 1])}
-        found, false = (part[::-1].cumsum()[::-1] for part in (positive, negative))
-        f1 = 2 * found / (found + false + positive.sum())
-        at = int(f1.argmax())
-        return {
-            "loss": loss,
-            "threshold": float(edges[at]),
-            "f1": float(f1[at]),
-            "precision": float(found[at] / (found[at] + false[at])),
-            "recall": float(found[at] / positive.sum()),
-        }
+        found = [_best(*counts) for counts in np.asarray(means[2:]).reshape(-1, 2, BINS)]
+        place = max(range(len(found)), key=lambda at: found[at].get("f1", float(at)))
+        return {"loss": loss, "level": self._levels[place], **found[place]}
 
     def describe(self) -> dict[str, Any]:
         """Windows and how they are scaled; the input is a whole window, and the output its score over the threshold."""
@@ -91,3 +83,25 @@ class Anomalies(Forecasting):
             "output": {"name": "score", "shape": [1]},
             "window": {"input": self.input, "horizon": self.horizon},
         }
+
+
+def _counts(score: Tensor, label: Tensor) -> Tensor:
+    """Windows in each bin, those that are no anomalies first."""
+    place = (score.clamp(10**LOWEST, 10**HIGHEST).log10() - LOWEST) * (BINS / (HIGHEST - LOWEST))
+    return torch.bincount(place.long().clamp(max=BINS - 1) + BINS * label, minlength=2 * BINS).to(score)
+
+
+def _best(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> dict[str, float]:
+    """The threshold with the best F1 and what comes of it; without an anomaly to learn it from, all is normal."""
+    edges = 10 ** (LOWEST + np.arange(BINS + 1) * ((HIGHEST - LOWEST) / BINS))
+    if not positive.sum():
+        return {"threshold": float(edges[np.flatnonzero(negative).max(initial=0) + 1])}
+    found, false = (part[::-1].cumsum()[::-1] for part in (positive, negative))
+    f1 = 2 * found / (found + false + positive.sum())
+    at = int(f1.argmax())
+    return {
+        "threshold": float(edges[at]),
+        "f1": float(f1[at]),
+        "precision": float(found[at] / (found[at] + false[at])),
+        "recall": float(found[at] / positive.sum()),
+    }
