@@ -19,6 +19,7 @@ from tests.bench.parallel_cases import FAMILIES, PLANS, STEPS, Family, plan_for,
 from tests.bench.ranks import run as run_ranks
 from tests.bench.report import Report
 
+OPTIONS = {family: f"{family} alone, or with others that are named" for family in FAMILIES}
 GRADIENT = 1e-5
 """Largest difference of a gradient in the first step, as a share of the tensor's largest number."""
 PARAMETER = 1e-4
@@ -196,7 +197,7 @@ def run(report: Report) -> None:
     """All cases, then a planted fault, which must be noticed."""
     chosen = cases.QUICK if report.quick else tuple(PLANS)
     grads, params, wrong = [], [], []
-    for family_name in FAMILIES:
+    for family_name in [name for name in FAMILIES if name in report.options] or list(FAMILIES):
         for plan_name in chosen:
             began = time.perf_counter()
             outcome = case(family_name, plan_name)

@@ -23,7 +23,8 @@ from sextant_planner.search.space import Wishes, plans
 from tests.bench import emulated, shaped
 from tests.bench.report import Report
 
-BATCH = 16
+SAMPLES = 4
+"""Of the global batch for each rank: eight ranks have no less to do than four."""
 WORLDS = (4, 8)
 OPTIONS = {f"ranks-{size}": f"{size} ranks alone" for size in WORLDS}
 LINKS_MBIT = (100.0, 300.0, 1000.0)
@@ -85,7 +86,7 @@ def _sample(model: ModelProfile, cluster: Cluster, count: int) -> list[tuple[Par
     """Plans from every part of the range of predicted times, the best and all-data-parallel among them."""
     costs = StepCosts(model, cluster)
     found: list[tuple[ParallelPlan, float]] = []
-    for bare in plans(model, cluster, Wishes(global_batch=BATCH)):
+    for bare in plans(model, cluster, Wishes(global_batch=SAMPLES * cluster.size)):
         whole = complete(bare, costs, may_recompute=False, reserve=0.0)
         if whole is not None:
             plan = ParallelPlan.model_validate(whole.model_dump())
