@@ -62,6 +62,8 @@ class BlockProfile(Record):
     activation_bytes: float = Field(ge=0, description="saved for the backward pass, at the profile's precision")
     output_bytes: float = Field(ge=0, description="handed to the next block, at the profile's precision")
     buffer_bytes: float = Field(0.0, ge=0, description="running statistics and the like, a replica")
+    batch_norms: int = Field(0, ge=0, description="batch normalisations, whose statistics are over all replicas")
+    normalised: int = Field(0, ge=0, description="channels of all of these")
     tensor: TensorSplit | None = Field(None, description="absent: every rank would hold the whole block")
     context: ContextSplit | None = None
     operations: int = Field(10, ge=0, description="kernels of the forward pass that are not matrix products")

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn import functional
 
 from sextant_parallel.profiling.device import measure_device
 from sextant_parallel.runtime import apply
 from sextant_planner import catalogue
+from sextant_planner.cost.step import StepCosts
 from sextant_planner.model import ModelProfile
 from sextant_planner.plan import ParallelPlan, Precision, Sharding
 from sextant_planner.record import PlanningError
@@ -96,25 +96,22 @@ def _simulated(report: Report, model: ModelProfile) -> float:
         f"baseline: {images / IMAGENET:.1f} epochs of ImageNet, {BATCH} images a step, bfloat16, on one {DEVICE} by its"
         f" best plan, simulated; {count} reach {TARGET_HOURS:.0f} h: {told}"
     )
-    report.note("not in the predictions: " + _unpriced(found))
+    report.note(_normalising(model, found))
     report.note("the constants for products were fitted to transformers, and no convolution has been measured on a GPU")
     return images
 
 
-def _unpriced(found: dict[int, Candidate]) -> str:
-    """What batch statistics over all ranks take at the least: two small collectives for each normalisation."""
-    with torch.device("meta"):
-        norms = sum(isinstance(m, nn.BatchNorm2d) for m in build("resnet152", {}, SHAPE, CLASSES).modules())
+def _normalising(model: ModelProfile, found: dict[int, Candidate]) -> str:
+    """What statistics of batches over all ranks take of the predicted steps."""
+    blocks = tuple(block.model_copy(update={"batch_norms": 0}) for block in model.blocks)
+    apart = model.model_copy(update={"blocks": blocks})
     told = []
     for count, candidate in found.items():
-        if count == 1:
-            continue
-        seconds = 2 * norms * candidate.plan.microbatches * catalogue.cluster(DEVICE, count).link(count).latency_s
-        told.append(f"{count} {100 * seconds / candidate.prediction.step_s:.1f} %")
-    return (
-        f"two small collectives of each of {norms} batch normalisations, where their statistics are over all ranks; by"
-        f" latency alone, of a step, by devices: {', '.join(told)}"
-    )
+        whole, cluster = candidate.prediction.step_s, catalogue.cluster(DEVICE, count)
+        if count > 1:
+            told.append(f"{count} {100 * (1 - StepCosts(apart, cluster).predict(candidate.plan).step_s / whole):.1f} %")
+    norms = sum(block.batch_norms for block in model.blocks)
+    return f"statistics of {norms} batch normalisations over all ranks, of a step, by devices: {', '.join(told)}"
 
 
 def _needed(model: ModelProfile, device: str) -> tuple[int, str]:

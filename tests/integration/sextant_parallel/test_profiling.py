@@ -16,6 +16,7 @@ from sextant_parallel.profiling.device import measure_device
 from sextant_parallel.profiling.links import measure_cluster
 from sextant_parallel.profiling.timing import with_times
 from sextant_parallel.profiling.trace import trace
+from sextant_planner import catalogue
 from sextant_planner.cluster import Cluster, Device
 from sextant_planner.model import ModelProfile
 from sextant_zoo import build
@@ -80,6 +81,8 @@ def test_a_residual_network_has_the_published_work() -> None:
     profile = trace(model, torch.zeros(2, 3, 224, 224, device="meta"))
     assert profile.forward_flops / 2 == pytest.approx(4.09e9, rel=0.005)
     assert profile.batch_coupled
+    assert sum(block.batch_norms for block in profile.blocks) == 53
+    assert catalogue.model("resnet50") == profile.model_copy(update={"name": "resnet50"})
 
 
 def test_tracing_leaves_the_model_as_it_was() -> None:

@@ -52,6 +52,20 @@ def test_a_group_over_nodes_works_inside_them_first() -> None:
     assert whole == pytest.approx(inside + (across - 2e-5) / 8 + 2e-5)
 
 
+def test_batch_normalisation_over_replicas_gathers_and_reduces_for_each_of_them() -> None:
+    model = chain([0.1, 0.2])
+    normed = model.blocks[1].model_copy(update={"batch_norms": 3, "normalised": 3 * 250_000_000})
+    whole = model.model_copy(update={"blocks": (model.blocks[0], normed)})
+    plan = ParallelPlan(global_batch=8, dp_replicate=4, microbatches=2)
+    costs, without = (StepCosts(one, cluster(4)).predict(plan).breakdown for one in (whole, model))
+    # Of each, 1 GB of means and 1 GB of variances of four ranks are gathered, and 2 GB reduced: see the ring above.
+    assert costs.tensor - without.tensor == pytest.approx(2 * 3 * (0.75 * 8 + 1.5 * 2), rel=1e-6)
+    again = plan.model_copy(update={"recompute": (False, True)})
+    assert StepCosts(whole, cluster(4)).predict(again).breakdown.tensor - costs.tensor == pytest.approx(36, rel=1e-6)
+    alone = ParallelPlan(global_batch=8)
+    assert StepCosts(whole, cluster(1)).predict(alone).step_s == StepCosts(model, cluster(1)).predict(alone).step_s
+
+
 def test_one_device_takes_the_sum_of_its_blocks() -> None:
     prediction = StepCosts(chain([0.1, 0.2]), cluster(1)).predict(ParallelPlan(global_batch=4))
     assert prediction.breakdown.compute == pytest.approx(3 * 0.3 * 4)

@@ -80,6 +80,7 @@ class _Tracer:
         limit = int(getattr(block, "tensor_limit", 1))
         split = _split_modules(rules) if limit > 1 else set()
         inside = sum(recorder.traffic_under(part) for part in split)
+        norms = [part.num_features for part in block.modules() if isinstance(part, BATCH_NORMS)]
         return BlockProfile(
             name=name,
             kind=getattr(block, "kind", type(block).__name__),
@@ -91,6 +92,8 @@ class _Tracer:
             activation_bytes=recorder.saved_bytes / self._batch,
             output_bytes=given / self._batch,
             buffer_bytes=sum(bytes_of(b) for b in block.buffers()),
+            batch_norms=len(norms),
+            normalised=sum(norms),
             tensor=self._tensor_split(block, limit, rules, recorder, split) if split else None,
             context=self._context_split(block, recorder),
             operations=recorder.others,
