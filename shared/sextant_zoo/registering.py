@@ -29,7 +29,7 @@ def registered(reference: Tensor, picture: Tensor, most: int) -> Tensor:
 
 def _blurred(images: Tensor) -> Tensor:
     """Sums over squares of three pixels, (batch, height - 2, width - 2): so that noise weighs less."""
-    grey = images.mean(1)
+    grey = images.float().mean(1)
     grey = grey[:, :-2] + grey[:, 1:-1] + grey[:, 2:]
     return grey[..., :-2] + grey[..., 1:-1] + grey[..., 2:]
 
@@ -41,14 +41,15 @@ def _least(reference: Tensor, picture: Tensor, most: int) -> tuple[Tensor, Tenso
     rows, columns = (
         _spread(most, side - most, points, device) for side, points in zip((height, width), POINTS, strict=True)
     )
-    moves = torch.arange(-most, most + 1, device=device)
+    # The smallest moves first: of those that are as good, it is the one to take.
+    moves = torch.tensor(sorted(range(-most, most + 1), key=abs), device=device)
     seen = picture.index_select(1, rows).transpose(1, 2).index_select(1, columns)
     # Transposed in between, since whole rows are copied much faster than single columns.
     around = reference.index_select(1, (moves[:, None] + rows).flatten()).transpose(1, 2).contiguous()
     around = around.index_select(1, (moves[:, None] + columns).flatten())
     around = around.reshape(-1, shifts, len(columns), shifts, len(rows))
     best = (around - seen[:, None, :, None]).square().sum((2, 4)).flatten(1).argmin(1)
-    return best % shifts, best // shifts
+    return moves[best % shifts] + most, moves[best // shifts] + most
 
 
 def _spread(first: int, end: int, most: int, device: torch.device) -> Tensor:

@@ -155,7 +155,7 @@ class DetectorConfig(Config):
     backbone: Backbone = "mobilenet-v3-small"
     width: float = Field(1.0, ge=0.05, le=4.0, description="what the backbone's channels are multiplied by")
     align: int = Field(
-        0, ge=0, le=32, description="pixels by which a reference is moved at most to where the picture lies"
+        0, ge=0, le=16, description="pixels by which a reference is moved at most to where the picture lies"
     )
     fold: Literal[1, 2, 4] = Field(1, description="side of the squares of pixels that become channels first")
     stem: Literal["large", "small"] = Field("large", description="of the backbone: small keeps the size of its input")

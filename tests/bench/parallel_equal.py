@@ -194,7 +194,7 @@ def verdict(family_name: str, plan_name: str, outcome: Outcome) -> str:
 
 
 def run(report: Report) -> None:
-    """All cases, then a planted fault, which must be noticed."""
+    """All cases, or those of some families; then a planted fault, which must be noticed."""
     chosen = cases.QUICK if report.quick else tuple(PLANS)
     grads, params, wrong = [], [], []
     for family_name in [name for name in FAMILIES if name in report.options] or list(FAMILIES):

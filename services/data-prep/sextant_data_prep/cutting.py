@@ -21,10 +21,14 @@ from sextant_data_prep import sections
 from sextant_data_prep.readers import BY_SUFFIX, arrow, blocks, csv_blocks, json_blocks, parquet, several
 from sextant_data_prep.sections import Section
 from sextant_data_prep.sources import Documents, Source, Table
+from sextant_shared import damage
+from sextant_shared.contracts import annotations as boxes
 from sextant_shared.contracts import cleaning
 from sextant_shared.contracts.specs import PrepareSpec
 from sextant_shared.errors import InvalidInput
 
+SHARED = (boxes, cleaning, damage)
+"""What others use as well."""
 PACKAGES = ("numpy", "pillow", "polars", "pyarrow", "xxhash")
 """Those whose version can change what a piece is."""
 
@@ -92,7 +96,7 @@ def code() -> str:
     """The hash of the code that cleans, its own and that of others."""
     digest = hashlib.sha256()
     own = sorted(Path(__file__).parent.rglob("*.py"))
-    for path in [*own, Path(cleaning.__file__)]:
+    for path in [*own, *(Path(str(module.__file__)) for module in SHARED)]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     versions = [platform.python_version(), *(version(package) for package in PACKAGES)]
     return hashlib.sha256(digest.digest() + json.dumps(versions).encode()).hexdigest()

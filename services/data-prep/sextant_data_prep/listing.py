@@ -14,5 +14,14 @@ def files(folder: Path) -> list[Path]:
     return [path for path in found if not any(_is_hidden(part) for part in path.relative_to(folder).parts)]
 
 
+def held(root: Path, name: str) -> Path | None:
+    """The file of this name below `root`; None where there is none, or a link is on the way, which leads elsewhere."""
+    try:
+        place = root.resolve() / name
+        return root / name if place.is_file() and place.resolve() == place else None
+    except OSError:
+        return None
+
+
 def _is_hidden(part: str) -> bool:
     return part.startswith(".") or part == RESOURCES

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from sextant_data_prep import listing
+
 
 class Section(BaseModel):
     """Files that lie together: paths below the folder, and the hash of these and of all bytes that are theirs."""
@@ -70,15 +72,15 @@ def _section(root: Path, files: Sequence[Path], together: Callable[[Path], Seque
     for path in files:
         name = os.fsencode(path.relative_to(root))
         for file in (path, *together(path)):
-            digest.update(_content(file))
+            digest.update(_content(listing.held(root, str(file.relative_to(root)))))
         digest.update(len(name).to_bytes(4, "big") + name)
         paths.append(name.decode("latin-1"))
     return Section(paths=paths, content=digest.hexdigest())
 
 
-def _content(file: Path) -> bytes:
-    """The hash of a file's bytes; of nothing where there is none, or a link, which leads elsewhere."""
-    if not file.is_file() or file.is_symlink():
+def _content(file: Path | None) -> bytes:
+    """The hash of a file's bytes; zeros where there is none."""
+    if file is None:
         return bytes(hashlib.sha256().digest_size)
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

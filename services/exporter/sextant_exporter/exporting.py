@@ -177,7 +177,7 @@ def _describe(about: dict[str, Any], source: dict[str, Any], parity: dict[str, A
         "outputs": outputs(about),
         "task": about["task"],
         "classes": served_classes(about),
-        **{key: about[key] for key in ("columns", "window", "threshold", "out_of_scope") if key in about},
+        **{key: about[key] for key in ("columns", "window", "threshold", "level", "out_of_scope") if key in about},
         "metrics": about["metrics"],
         "parity": parity,
         "source": source,

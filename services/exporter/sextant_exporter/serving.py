@@ -175,7 +175,7 @@ def outputs(about: Description) -> list[dict[str, Any]]:
 def output_scale(about: Description) -> NDArray[np.float32]:
     """What a difference of outputs is measured in: deviations of a column, of scores squared ones; logits have none."""
     if about["task"] == "anomaly-detection":
-        return np.asarray([1.0 / about["threshold"]], np.float32)
+        return np.asarray([(1.0 + about.get("level", 0.0)) / about["threshold"]], np.float32)
     return np.asarray(about["preprocessing"]["std"] if about["task"] == "forecasting" else [1.0], np.float32)
 
 

@@ -201,7 +201,7 @@ def test_a_folder_may_say_the_split(make_bench: MakeBench, tmp_path: Path) -> No
 
 
 def test_a_folder_without_such_images_is_refused_with_what_there_is(make_bench: MakeBench, boards: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"there are: board00/000\.txt") as caught:
+    with pytest.raises(InvalidInput, match=r"there are: 'board00/000\.txt'") as caught:
         made(make_bench, boards, {**BOXES, "images": ["{board}/{number}.bmp"]})
     assert caught.value.field == "boxes.images"
 
@@ -237,3 +237,34 @@ def test_a_field_stands_for_the_same_wherever_it_stands() -> None:
     assert path.match("group7/8/12_test.png") is None
     assert path.match("group7/7/a/12_test.png") is None
     assert path.fill({"board": "7", "number": "12"}) == "group7/7/12_test.png"
+
+
+def test_a_path_that_fields_lead_out_of_the_source_is_refused(make_bench: MakeBench, tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "boards"
+    write_boards(root, 1, 2)
+    shutil.copy(root / "board00" / "000_ok.png", tmp_path / "secret.png")
+    shutil.copy(root / "board00" / "000_ok.png", root / "board00" / "x...png")
+    images = {"images": ["{a}/{a}/secret.png", "board00/x{a}.png"], "file": "{a}.txt"}
+    with pytest.raises(InvalidInput, match=r"would lead to '\.\./\.\./secret\.png'") as caught:
+        made(make_bench, root, {**BOXES, **images}, split={})
+    assert caught.value.field == "boxes.images"
+
+
+def test_a_link_is_not_followed_to_a_file_or_folder(make_bench: MakeBench, boards: Path, tmp_path: Path) -> None:
+    as_coco(boards)
+    (boards / "boxes.json").rename(tmp_path / "boxes.json")
+    (boards / "boxes.json").symlink_to(tmp_path / "boxes.json")
+    with pytest.raises(InvalidInput, match=r"there is no file 'boxes\.json'"):
+        made(make_bench, boards, FORMS["coco"])
+    (tmp_path / "references").mkdir()
+    (boards / "board02" / "000_ok.png").rename(tmp_path / "references" / "000_ok.png")
+    (boards / "ref").symlink_to(tmp_path / "references")
+    images = {"images": ["ref/{number}_ok.png", "board02/{number}_seen.png"], "file": "board02/{number}.txt"}
+    with pytest.raises(InvalidInput, match=r"an image of it is not there: 6"):
+        made(make_bench, boards, {**BOXES, **images}, split={}, max_bad_share=1.0)
+
+
+@pytest.mark.parametrize("file", ["board00", "board00/000.txt/boxes.json", "x" * 300])
+def test_what_is_no_file_of_boxes_is_refused(make_bench: MakeBench, boards: Path, file: str) -> None:
+    with pytest.raises(InvalidInput, match="there is no file"):
+        made(make_bench, boards, {**FORMS["coco"], "file": file})

@@ -105,11 +105,34 @@ def test_a_worker_unpacks_what_belongs_to_its_rows_alone(workers: Workers, board
     cut, _, pieces = workers.run(archive, PIECE, **SPEC)
     assert pieces > 2
     assert hashes(cut) == hashes(whole)
+    every = {path.relative_to(boards) for path in boards.rglob("*.*")}
+    seen: list[Path] = []
     for out in workers.done.values():
-        unpacked = {path.name for path in (Path(out).parent / "unpacked").rglob("*.*")}
-        looks = (Path(out) / "looks.jsonl").read_text().splitlines()
-        assert len(looks) < 41
-        assert len([name for name in unpacked if name.endswith("_seen.png")]) <= len(looks)
+        root = Path(out).parent / "unpacked"
+        seen += [path.relative_to(root) for path in root.rglob("*.*")]
+    assert len(seen) == len(every)
+    assert set(seen) == every
+
+
+def test_one_file_of_boxes_is_unpacked_for_each_piece(workers: Workers, boards: Path, tmp_path: Path) -> None:
+    as_voc(boards)
+    (boards / "board04" / "001.txt").write_text("10 10 18 20 1\n")
+    as_coco(boards)
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted(boards.rglob("*.*")):
+            packed.write(path, path.relative_to(boards))
+    spec = SPEC | {"boxes": COCO}
+    whole, _, _ = workers.run(boards, 1 << 30, **spec)
+    assert hashes(workers.run(archive, PIECE, **spec)[0]) == hashes(whole)
+
+
+def test_where_nothing_can_be_read_all_is_said_to_be_bad(workers: Workers, boards: Path) -> None:
+    for path in boards.glob("*/*_seen.png"):
+        path.write_bytes(b"no image")
+    for piece_bytes in (1 << 30, 1_000):
+        with pytest.raises(InvalidInput, match="no usable row: 41 read, 41 bad"):
+            workers.run(boards, piece_bytes, **SPEC | {"max_bad_share": 1.0})
 
 
 def test_a_reference_that_is_a_link_is_not_there(workers: Workers, boards: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sextant_exporter import exporting, serving
 from sextant_exporter.detections import Scores, ServedDetections, differences, without_counterpart
+from sextant_zoo import build
 
 ABOUT: dict[str, Any] = {
     "task": "defect-detection",
@@ -103,3 +107,30 @@ def test_any_box_on_a_picture_without_one_is_a_false_alarm() -> None:
     for score in (0.6, 0.4, 0.5, 0.1):
         split.add((one, np.array([[score]]), np.array([[0]])), REAL[1:], LABELS[1:])
     assert split.figures()["false_detection_rate"] == 0.5
+
+
+def test_a_detector_that_aligns_is_exported_with_what_moves_the_reference(tmp_path: Path) -> None:
+    config = {"backbone": "resnet18", "width": 0.0625, "channels": 8, "depth": 1, "fold": 2, "align": 3}
+    about = {
+        "task": "defect-detection",
+        "architecture": {"zoo": "detector", "config": config},
+        "input": {"name": "input", "shape": [2, 64, 96], "dtype": "uint8"},
+        "preprocessing": {"mean": [128.0, 128.0], "std": [64.0, 64.0]},
+        "classes": ["a", "b"],
+    }
+    torch.manual_seed(0)
+    model = serving.wrap(build("detector", config, (2, 64, 96), 2), about).eval()
+    exporting.write_onnx(model, about, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 2, (5, 11, 15), np.uint8).repeat(8, 1).repeat(8, 2) * np.uint8(255)
+    moves = [(0, 0), (3, -2), (-1, 1), (2, 3), (-3, 0)]
+    references = [
+        one[12 + down : 76 + down, 12 + along : 108 + along] for one, (down, along) in zip(wide, moves, strict=True)
+    ]
+    pairs = np.stack([np.stack(references), wide[:, 12:76, 12:108]], 1)
+    apart, missing = differences(model, torch.from_numpy(pairs), session.run(None, {"input": pairs}))
+    assert apart < 1e-4
+    assert missing == 0
+    apart, _ = differences(model, torch.from_numpy(pairs[:, ::-1].copy()), session.run(None, {"input": pairs}))
+    assert apart > 1e-4

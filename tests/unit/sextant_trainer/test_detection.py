@@ -203,6 +203,15 @@ def test_without_a_reference_nothing_is_moved_against_it(make_task: MakeTask) ->
         make_task(parts=[2], augment={"jitter": 2})
 
 
+def test_only_a_pair_is_aligned(make_task: MakeTask, tmp_path: Path) -> None:
+    make_task()
+    assert open_task(tmp_path, TrainConfig(), {"align": 4})
+    make_task(parts=[2])
+    with pytest.raises(InvalidInput, match="not of a reference") as caught:
+        open_task(tmp_path, TrainConfig(), {"align": 4})
+    assert caught.value.field == "model.config.align"
+
+
 def test_pictures_come_with_their_boxes_whatever_the_ranks(make_task: MakeTask) -> None:
     task = make_task(augment={"turn": True, "noise": 5.0})
     inputs, targets = task.batch("val", np.array([3, 1]))

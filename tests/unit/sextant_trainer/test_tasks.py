@@ -112,6 +112,7 @@ def order_of(**spec: Any) -> WorkOrder:
         ({"model": {"zoo": "dlinear"}, "config": {"label_smoothing": 0.1}}, "config.label_smoothing", "0"),
         ({"model": {"zoo": "dlinear"}, "config": {"quantise": "int8"}}, "config.quantise", "defect-detection"),
         ({"model": {"zoo": "dlinear"}, "config": {"augment": {"rotate": 3.0}}}, "config.augment", "null"),
+        ({"model": {"zoo": "dlinear"}, "config": {"level": 1.0}}, "config.level", "null"),
     ],
 )
 def test_what_does_not_go_with_the_task_is_refused(spec: dict[str, Any], field: str, accepted: str | None) -> None:

@@ -48,6 +48,15 @@ def test_noise_a_defect_and_colours_do_not_mislead() -> None:
     assert torch.equal(made, registered(reference, cut(wide, 0, 0), MOST))
 
 
-def test_without_anything_to_go_by_it_stays_whole_and_in_reach() -> None:
-    made = registered(torch.ones(1, 1, 64, 96), torch.ones(1, 1, 64, 96), MOST)
-    assert torch.equal(made, torch.ones(1, 1, 64, 96))
+def test_of_moves_that_are_as_good_it_takes_the_smallest() -> None:
+    """Stripes two pixels wide fit every fourth one, and say nothing of the other direction."""
+    stripes = (torch.arange(96) // 2 % 2).float().expand(1, 1, 64, 96)
+    reference = stripes.clone()
+    reference[..., 0, :] = 0.5
+    assert torch.equal(registered(reference, stripes, MOST), reference)
+
+
+def test_low_precision_moves_alike() -> None:
+    reference, picture = cut(scene(5), 1, -3), cut(scene(5), 0, 0)
+    made = registered(reference.bfloat16(), picture.bfloat16(), MOST)
+    assert torch.equal(made.float(), registered(reference, picture, MOST))

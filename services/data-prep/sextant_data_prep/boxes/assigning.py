@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from sextant_data_prep.boxes.finding import Row
@@ -19,7 +20,7 @@ def assign(spec: PrepareSpec, rows: Sequence[Row], keys: Sequence[bytes]) -> lis
     fields = [row.fields for row in rows]
     together = keys
     if group is not None:
-        together = [splitting.content_key(of[group].encode(), spec.seed) for of in fields]
+        together = [splitting.content_key(os.fsencode(of[group]), spec.seed) for of in fields]
     if spec.split.column is not None:
         splits = _declared(spec, [of[spec.split.column] for of in fields], together)
     else:

@@ -27,7 +27,7 @@ def listed(root: Path, boxes: Annotations) -> list[Row]:
     paths = [path.relative_to(root).as_posix() for path in listing.files(root)]
     found = rows(paths, boxes)
     if not found:
-        there = ", ".join(path[:120] for path in paths[:SHOWN]) or "no file"
+        there = ", ".join(repr(path[:120]) for path in paths[:SHOWN]) or "no file"
         raise InvalidInput(
             f"no file has a path like {boxes.images[-1][:120]!r}; there are: {there}",
             field="boxes.images",
@@ -37,12 +37,21 @@ def listed(root: Path, boxes: Annotations) -> list[Row]:
 
 
 def rows(paths: Sequence[str], boxes: Annotations) -> list[Row]:
-    """Those of these paths that are the last image of a row."""
+    """Those of these paths that are the last image of a row. Raises InvalidInput where a row would leave the source."""
     images, file = [Template(path) for path in boxes.images], Template(boxes.file)
     found = []
     for path in paths:
         fields = images[-1].match(path)
         if fields is not None:
-            others = [image.fill(fields) for image in images[:-1]]
-            found.append(Row((*others, path), file.fill(fields), fields))
+            others = [_filled(image, fields, "boxes.images") for image in images[:-1]]
+            found.append(Row((*others, path), _filled(file, fields, "boxes.file"), fields))
     return found
+
+
+def _filled(template: Template, fields: dict[str, str], field: str) -> str:
+    path = template.fill(fields)
+    if any(part in (".", "..") for part in path.split("/")):
+        raise InvalidInput(
+            f"{template.text[:80]!r} would lead to {path[:120]!r}", field=field, accepted="paths below the source"
+        )
+    return path

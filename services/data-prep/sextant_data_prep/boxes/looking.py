@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sextant_data_prep import listing
 from sextant_data_prep.boxes import parsing
 from sextant_data_prep.boxes.finding import Row
 from sextant_data_prep.domain.marks import checked, renamed
@@ -58,8 +59,8 @@ def _images(root: Path, row: Row) -> list[Image.Image]:
     """Its images. Raises Damaged where one is missing, cannot be decoded, or has another size than the others."""
     found = []
     for name in row.images:
-        path = root / name
-        if not path.is_file() or path.is_symlink():
+        path = listing.held(root, name)
+        if path is None:
             raise Damaged("an image of it is not there")
         try:
             with decoding(Image.DecompressionBombError):

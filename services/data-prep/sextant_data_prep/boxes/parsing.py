@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from sextant_data_prep import listing
 from sextant_data_prep.boxes.finding import Row
 from sextant_data_prep.domain.marks import Mark
 from sextant_shared.contracts.annotations import Annotations
@@ -26,15 +27,15 @@ def reader(root: Path, boxes: Annotations) -> Marks:
     """What reads the boxes of a row. Raises InvalidInput where the one file for all of them is no COCO."""
     match boxes.format:
         case "coco":
-            return Coco(root / boxes.file, boxes.file).marks
+            return Coco(listing.held(root, boxes.file), boxes.file).marks
         case "voc":
             return lambda row, width, height: _voc(_text(root, row))
     return lambda row, width, height: list(_lines(_text(root, row), boxes, width, height))
 
 
 def _text(root: Path, row: Row) -> str:
-    path = root / row.file
-    if not path.is_file() or path.is_symlink():
+    path = listing.held(root, row.file)
+    if path is None:
         raise Damaged(NO_FILE)
     if path.stat().st_size > MOST_BYTES:
         raise Damaged("its file of boxes is too large")
@@ -93,8 +94,10 @@ def _voc(text: str) -> list[Mark]:
 class Coco:
     """Boxes of all images, by the names of these."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path | None, name: str) -> None:
         """Raises InvalidInput where the file is not there, or is no COCO as to its main parts."""
+        if path is None:
+            raise InvalidInput(f"there is no file {name[:120]!r}", field="boxes.file")
         try:
             whole = json.loads(path.read_bytes())
             self._classes = {_key(one["id"]): str(one["name"]) for one in whole["categories"]}
@@ -102,8 +105,6 @@ class Coco:
             self._boxes: dict[str, list[dict[str, Any]]] = defaultdict(list)
             for one in whole["annotations"]:
                 self._boxes[_key(one["image_id"])].append(one)
-        except FileNotFoundError:
-            raise InvalidInput(f"there is no file {name[:120]!r}", field="boxes.file") from None
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             what = f"{name[:120]!r} is no COCO: {type(error).__name__} {str(error)[:120]}"
             accepted = (

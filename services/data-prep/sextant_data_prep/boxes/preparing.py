@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel
 
-from sextant_data_prep import cutting, sections
+from sextant_data_prep import cutting, listing, sections
 from sextant_data_prep.boxes import assigning, finding, looking, parsing
 from sextant_data_prep.boxes.finding import Row
 from sextant_data_prep.boxes.gathering import Gathered, gather
@@ -22,6 +22,7 @@ from sextant_data_prep.domain import image_steps
 from sextant_data_prep.domain.quality import Column, Quality, histogram
 from sextant_data_prep.images import writing
 from sextant_data_prep.images.decoding import upright_size
+from sextant_data_prep.images.preparing import PACKED, Order
 from sextant_data_prep.images.writing import Beside, Rows
 from sextant_data_prep.ledger import Ledger
 from sextant_data_prep.sections import Section
@@ -32,16 +33,7 @@ from sextant_shared.damage import Damaged
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import Divided, Parts, Piece, Result
 
-PACKED = 4
-"""A piece is as large as its files, and no more than so many times as large in pixels."""
 Say = Callable[..., None]
-
-
-class Order(BaseModel):
-    """What a worker is told of its piece: the last images of its rows, and the size of all."""
-
-    section: Section
-    size: tuple[int, int]
 
 
 class Plan(BaseModel):
@@ -57,12 +49,17 @@ def divide(spec: PrepareSpec, root: Path, least: int) -> Divided | None:
     size, by_path = _size(root, rows, spec), {root / row.images[-1]: row for row in rows}
     decoded = 3 * len(boxes.images) * size[0] * size[1] // PACKED
 
+    def beside(row: Row) -> list[str]:
+        return [] if boxes.format == "coco" else [row.file]
+
     def together(path: Path) -> list[Path]:
         row = by_path[path]
-        return [root / name for name in (*row.images[:-1], *(() if boxes.format == "coco" else (row.file,)))]
+        return [root / name for name in (*row.images[:-1], *beside(row))]
 
     def weight(path: Path) -> int:
-        return max(decoded, sum(cutting.size_of(file) for file in [path, *together(path)] if file.is_file()))
+        row = by_path[path]
+        files = [listing.held(root, name) for name in (*row.images, *beside(row))]
+        return max(decoded, sum(cutting.size_of(file) for file in files if file is not None))
 
     found = sections.cut(root, list(by_path), least, weight, together)
     if len(found) < 2:
@@ -150,8 +147,8 @@ def _size(root: Path, rows: Sequence[Row], spec: PrepareSpec) -> tuple[int, int]
     """What a step asks for, or the most frequent width and height as they are: boxes of small defects need pixels."""
     if asked := image_steps.size(list(spec.clean)):
         return asked
-    paths = [root / name for row in rows for name in row.images]
-    found = Counter(size for path in paths if not path.is_symlink() and (size := upright_size(path)))
+    files = [listing.held(root, name) for row in rows for name in row.images]
+    found = Counter(size for file in files if file is not None and (size := upright_size(file)))
     return found.most_common(1)[0][0] if found else (1, 1)
 
 

@@ -32,7 +32,7 @@ Say = Callable[..., None]
 
 
 class Order(BaseModel):
-    """What a worker is told of its piece."""
+    """What a worker is told of its piece: its images, or the last ones of its rows, and the size of all."""
 
     section: Section
     size: tuple[int, int]

@@ -65,7 +65,7 @@ class Stored:
         self._open: tuple[int, Any] | None = None
         self._side = size
         self.colours = 1
-        """Channels of an image: three where one of a row that stays is in colours."""
+        """Channels of an image: three where one of a row that stays is in colours, else one."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -79,6 +79,7 @@ class Stored:
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all but these rows."""
         self._places = [self._places[row] for row in rows]
+        self.colours = max((place.colours for place in self._places), default=1)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -86,16 +86,10 @@ def make_recipe(
     config = spec.config if isinstance(spec.config, TrainConfig) else TrainConfig()
     if found.get("config"):
         config = TrainConfig.model_validate({**config.model_dump(), **found["config"]})
-    if config.augment is not None and task not in ("image-classification", "defect-detection"):
-        raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
-    if config.quantise and task not in QUANTISED:
-        accepted = "null, or data of " + ", ".join(QUANTISED)
-        raise InvalidInput(f"{task} is not trained for eight bits", field="config.quantise", accepted=accepted)
+    _check_fits(config, task)
     if config.quantise and (spec.parallel is not None or getattr(spec.model, "adapt", "all") != "all"):
         accepted = "null, or neither parallel nor model.adapt"
         raise InvalidInput("only whole models are trained for eight bits", field="config.quantise", accepted=accepted)
-    if task in SERIES_TASKS:
-        _check_has_no_classes(config)
     model = spec.model or _found_model(found)
     if model is None:
         raise InvalidInput("neither the spec nor the tune step names a model", field="model")
@@ -119,6 +113,19 @@ def make_recipe(
     except UnknownModelError as error:
         raise InvalidInput(str(error), field=error.field, accepted=error.accepted) from None
     return Recipe(model.zoo, full, config, ranks, spec.parallel, weights, model.adapt, model.rank)
+
+
+def _check_fits(config: TrainConfig, task: str) -> None:
+    """Raise InvalidInput for a setting that says nothing to this task."""
+    if config.augment is not None and task not in ("image-classification", "defect-detection"):
+        raise InvalidInput(f"only images can be augmented, not {task}", field="config.augment", accepted="null")
+    if config.quantise and task not in QUANTISED:
+        accepted = "null, or data of " + ", ".join(QUANTISED)
+        raise InvalidInput(f"{task} is not trained for eight bits", field="config.quantise", accepted=accepted)
+    if config.level is not None and task != "anomaly-detection":
+        raise InvalidInput(f"{task} has no level that could count", field="config.level", accepted="null")
+    if task in SERIES_TASKS:
+        _check_has_no_classes(config)
 
 
 def _check_has_no_classes(config: TrainConfig) -> None:

@@ -59,7 +59,9 @@ class Detection(Task):
     name = "defect-detection"
     void = -2.0
 
-    def __init__(self, directory: Path, config: TrainConfig, weights: Weights | None = None) -> None:
+    def __init__(
+        self, directory: Path, config: TrainConfig, weights: Weights | None = None, *, align: bool = False
+    ) -> None:
         """Raises InvalidInput for settings that are not for boxes."""
         _check(config)
         about = json.loads((directory / "dataset.json").read_text())
@@ -79,6 +81,12 @@ class Detection(Task):
         if config.augment is not None and len(self.parts) == 1 and (config.augment.jitter or config.augment.blank):
             raise InvalidInput(
                 "there is no reference to move against", field="config.augment", accepted="jitter: 0, blank: 0"
+            )
+        if align and len(self.parts) != 2:
+            raise InvalidInput(
+                f"rows are of {len(self.parts)} images, not of a reference and another",
+                field="model.config.align",
+                accepted="0",
             )
 
     def rows(self, split: str) -> int:
