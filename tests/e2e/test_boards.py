@@ -24,7 +24,15 @@ STEPS: dict[str, Any] = {
         "data": {"step": "data"},
         "model": {
             "zoo": "detector",
-            "config": {"backbone": "resnet18", "width": 0.25, "channels": 16, "depth": 1, "stride": 4, "coarsest": 16},
+            "config": {
+                "backbone": "resnet18",
+                "width": 0.25,
+                "channels": 16,
+                "depth": 1,
+                "stride": 4,
+                "coarsest": 16,
+                "align": 2,
+            },
         },
         "config": {
             "epochs": 12,
