@@ -41,7 +41,7 @@ def _least(reference: Tensor, picture: Tensor, most: int) -> tuple[Tensor, Tenso
     rows, columns = (
         _spread(most, side - most, points, device) for side, points in zip((height, width), POINTS, strict=True)
     )
-    # The smallest moves first: of those that are as good, it is the one to take.
+    # Small moves first: of those that are as good it takes the one least along, then least down.
     moves = torch.tensor(sorted(range(-most, most + 1), key=abs), device=device)
     seen = picture.index_select(1, rows).transpose(1, 2).index_select(1, columns)
     # Transposed in between, since whole rows are copied much faster than single columns.

@@ -24,7 +24,7 @@ from sextant_parallel.world import agree, all_of, leads
 from sextant_planner import catalogue
 from sextant_planner.cluster import Cluster, Link
 from sextant_planner.configuration import ParallelConfig
-from sextant_planner.model import ModelProfile
+from sextant_planner.model import BlockProfile, ModelProfile
 from sextant_planner.rebalancing import Grade, Policy
 from sextant_planner.record import PlanningError, Record
 from sextant_planner.search.engine import Candidate, search
@@ -224,7 +224,9 @@ class DynamicParallel:
         shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in model.named_parameters()]
         first = sample[0] if isinstance(sample, tuple) else sample
         here = any(device.name == HERE for device in cluster.devices)
-        key = profiles.key(type(model).__qualname__, shapes, tuple(first.shape), torch.__version__, here)
+        parts = [type(module).__qualname__ for module in model.modules()]
+        told = sorted(BlockProfile.model_fields)
+        key = profiles.key(parts, shapes, tuple(first.shape), torch.__version__, here, told)
 
         def make() -> ModelProfile:
             profile = trace(model, sample, name=type(model).__name__)

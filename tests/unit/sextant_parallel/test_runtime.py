@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -109,23 +110,35 @@ def test_shapes_are_tried_without_memory_and_without_touching_the_model() -> Non
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_planned_batch_normalisation_is_torchs() -> None:
+@pytest.mark.parametrize("last", [False, True], ids=["channels-first", "channels-last"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("affine", ["both", "weight", "none"])
+def test_planned_batch_normalisation_is_torchs(affine: str, kind: torch.dtype, last: bool) -> None:
     torch.manual_seed(0)
-    plain, planned = nn.BatchNorm2d(6), nn.Sequential(nn.BatchNorm2d(6))
+    plain = nn.BatchNorm2d(6, affine=affine != "none", dtype=torch.float64 if kind is torch.float64 else None)
+    if affine != "none":
+        nn.init.normal_(plain.weight)
+        nn.init.normal_(plain.bias)
+    if affine == "weight":
+        plain.register_parameter("bias", None)
+    planned = nn.Sequential(copy.deepcopy(plain))
     synchronise(planned, ())
     assert isinstance(planned[0], PlannedBatchNorm)
+    layout = torch.channels_last if last else torch.contiguous_format
+    rtol, atol = (0.02, 0.02) if kind is torch.bfloat16 else (1e-4, 1e-5)
     for training in (True, True, False):
         plain.train(training)
         planned.train(training)
-        x = torch.randn(4, 6, 5, 5)
+        x = (2 * torch.randn(4, 6, 5, 5) + 1).to(kind).contiguous(memory_format=layout)
         one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-        weights = torch.randn(4, 6, 5, 5)
+        weights = torch.randn(4, 6, 5, 5).to(kind)
         torch.autograd.backward((plain(one) * weights).sum())
         torch.autograd.backward((planned(other) * weights).sum())
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(plain.running_var, planned[0].running_var)
-    torch.testing.assert_close(plain.running_mean, planned[0].running_mean)
-    torch.testing.assert_close(plain.weight.grad, planned[0].weight.grad)
+        torch.testing.assert_close(one.grad, other.grad, rtol=rtol, atol=atol)
+    torch.testing.assert_close(plain.running_var, planned[0].running_var, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(plain.running_mean, planned[0].running_mean, rtol=1e-4, atol=1e-5)
+    for parameter, same in zip(plain.parameters(), planned.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, same.grad, rtol=rtol, atol=atol)
 
 
 def test_recomputing_updates_running_statistics_once() -> None:

@@ -54,9 +54,3 @@ def test_of_moves_that_are_as_good_it_takes_the_smallest() -> None:
     reference = stripes.clone()
     reference[..., 0, :] = 0.5
     assert torch.equal(registered(reference, stripes, MOST), reference)
-
-
-def test_low_precision_moves_alike() -> None:
-    reference, picture = cut(scene(5), 1, -3), cut(scene(5), 0, 0)
-    made = registered(reference.bfloat16(), picture.bfloat16(), MOST)
-    assert torch.equal(made.float(), registered(reference, picture, MOST))

@@ -41,9 +41,9 @@ class PlannedBatchNorm(nn.BatchNorm2d):
         """(batch, channels, height, width) -> the same; updates the running statistics in training."""
         weight, bias = local(self.weight), local(self.bias)
         if not self.training:
-            return nn.functional.batch_norm(
-                x, local(self.running_mean), local(self.running_var), weight, bias, False, 0.0, self.eps
-            )
+            known_mean, known_var = local(self.running_mean), local(self.running_var)
+            rise, shift = (None if part is None else part.to(known_mean.dtype) for part in (weight, bias))
+            return nn.functional.batch_norm(x, known_mean, known_var, rise, shift, False, 0.0, self.eps)
         mean, var, count = _statistics(x.detach(), self.groups)
         if self.track_running_stats:
             self._track(mean, var, count)
@@ -123,16 +123,19 @@ class _Normalise(Function):
     ) -> Tensor:
         rise, shift = (None if part is None else part.to(mean.dtype) for part in (weight, bias))
         ctx.save_for_backward(x, weight, mean, var, count)
-        ctx.eps, ctx.groups = eps, groups
+        ctx.eps, ctx.groups, ctx.bias_type = eps, groups, None if bias is None else bias.dtype
         return nn.functional.batch_norm(x, mean, var, rise, shift, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var, count = ctx.saved_tensors
+        # As the input lies in memory: the kernel has another way for what lies otherwise, which is slow and rounds.
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        grad = grads[0].contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         rate = torch.rsqrt(var + ctx.eps)
         # This rank's sums of the gradient, and of it times what was normalised: those of bias and weight too.
         _, along, whole = torch.ops.aten.native_batch_norm_backward(
-            grads[0], x, None, mean, var, mean, rate, False, ctx.eps, [False, True, True]
+            grad, x, torch.ones_like(mean), mean, var, mean, rate, False, ctx.eps, [False, True, True]
         )
         sums = torch.cat([whole, along]).to(mean.dtype)
         for group in ctx.groups:
@@ -140,7 +143,7 @@ class _Normalise(Function):
         of_bias, of_weight = (sums / count).chunk(2)
         scale = rate if weight is None else rate * weight.to(mean.dtype)
         at, turned, scale, of_bias = (part[:, None, None] for part in (mean, -rate * of_weight, scale, of_bias))
-        out = torch.addcmul(_wide(grads[0]), _wide(x) - at, turned)
+        out = torch.addcmul(_wide(grad), _wide(x) - at, turned)
         out = torch.addcmul(-of_bias * scale, out, scale).to(x.dtype)
-        affine = (None, None) if weight is None else (along.to(weight.dtype), whole.to(weight.dtype))
-        return out, *affine, None, None, None, None, None
+        of = (None if weight is None else along.to(weight.dtype), ctx.bias_type and whole.to(ctx.bias_type))
+        return out, *of, None, None, None, None, None
