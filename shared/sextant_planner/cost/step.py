@@ -112,6 +112,22 @@ class StepCosts:
         passes = self._passes(*key)
         return passes.recomputed() if recompute else passes
 
+    def statistics(self, plan: ParallelPlan, index: int) -> tuple[float, float]:
+        """Seconds that batch normalisation over all replicas adds to a block's passes: nothing else goes on meanwhile.
+
+        Forward each rank gathers the counts, means and variances of all, backward two means are reduced, in float32.
+        """
+        block = self.model.blocks[index]
+        if plan.dp == 1 or not block.batch_norms:
+            return 0.0, 0.0
+        each, inner = 4 * block.normalised / block.batch_norms, plan.tp * plan.cp
+        forward = backward = 0.0
+        for size, stride in ((plan.dp_replicate, inner * plan.dp_shard), (plan.dp_shard, inner)):
+            forward += block.batch_norms * self._collective(Collective.ALL_GATHER, (2 * each + 4) * size, size, stride)
+            backward += block.batch_norms * self._collective(Collective.ALL_REDUCE, 2 * each, size, stride)
+        again = bool(plan.recompute) and plan.recompute[index]
+        return forward, backward + (forward if again else 0.0)
+
     def work(self, plan: ParallelPlan, *, stage: int, replica: int) -> float:
         """Seconds of the forward passes of one step on a rank of a stage and a data-parallel replica, at full speed."""
         device = self._slowest(plan, stage, replica)[0]
@@ -161,7 +177,7 @@ class StepCosts:
                 passes = self.block_passes(plan, index, samples=samples, device=device).slowed(slowdown)
                 again = passes.forward if plan.recompute and plan.recompute[index] else 0.0
                 gather_forward, gather_backward = self._gathers(plan, self.model.blocks[index], passes)
-                shared_forward, shared_backward = self._statistics(plan, index)
+                shared_forward, shared_backward = self.statistics(plan, index)
                 forward_comm = passes.forward_comm + gather_forward + shared_forward
                 backward_comm = passes.backward_comm + gather_backward + shared_backward
                 forward += passes.forward + forward_comm
@@ -198,22 +214,6 @@ class StepCosts:
         if not self.cluster.prefetch:
             return forward, backward
         return self.cluster.exposed_s(forward, passes.forward), self.cluster.exposed_s(backward, passes.backward)
-
-    def _statistics(self, plan: ParallelPlan, index: int) -> tuple[float, float]:
-        """What batch normalisation over all replicas adds to a block's passes: nothing of a block goes on meanwhile.
-
-        Forward each rank gathers the counts, means and variances of all, backward two means are reduced, in float32.
-        """
-        block = self.model.blocks[index]
-        if plan.dp == 1 or not block.batch_norms:
-            return 0.0, 0.0
-        each, inner = 4 * block.normalised / block.batch_norms, plan.tp * plan.cp
-        forward = backward = 0.0
-        for size, stride in ((plan.dp_replicate, inner * plan.dp_shard), (plan.dp_shard, inner)):
-            forward += block.batch_norms * self._collective(Collective.ALL_GATHER, (2 * each + 4) * size, size, stride)
-            backward += block.batch_norms * self._collective(Collective.ALL_REDUCE, 2 * each, size, stride)
-        again = bool(plan.recompute) and plan.recompute[index]
-        return forward, backward + (forward if again else 0.0)
 
     def _send_s(self, plan: ParallelPlan, chunk: Sequence[int], samples: float) -> float:
         if plan.pp == 1 or not chunk:

@@ -64,7 +64,13 @@ def _staged(plan: ParallelPlan, costs: StepCosts, factors: Sequence[float]) -> P
 
 def _seconds(costs: StepCosts, plan: ParallelPlan, index: int, samples: float, device: int) -> float:
     passes = costs.block_passes(plan, index, samples=samples, device=device)
-    return passes.forward + passes.backward + passes.forward_comm + passes.backward_comm
+    return (
+        passes.forward
+        + passes.backward
+        + passes.forward_comm
+        + passes.backward_comm
+        + sum(costs.statistics(plan, index))
+    )
 
 
 def _fitted(plan: ParallelPlan, costs: StepCosts, limit: float) -> ParallelPlan | None:
