@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import save_file
 
+from sextant_shared import archives
 from sextant_shared.contracts.models import ZooModel
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
@@ -17,6 +20,7 @@ from sextant_trainer.training.weights import open_weights
 from sextant_zoo import build
 from sextant_zoo.errors import UnknownModelError
 
+READ = {"model.safetensors", "model.json"}
 ID = "upload://00000000-0000-7000-8000-000000000000"
 
 
@@ -56,7 +60,26 @@ def test_they_are_found_where_they_are_named_and_nothing_else_is_unpacked(
     assert found is not None
     assert found.settings == {"hidden": 8, "dropout": 0.1}
     assert found.file.relative_to(room).parts[1:-1] == (() if folders == (".",) else Path(folders[0]).parts)
-    assert {path.name for path in room.rglob("*") if path.is_file()} == {"model.safetensors", "model.json"}
+    assert {path.name for path in (room / "weights").rglob("*") if path.is_file()} == READ
+
+
+def test_ranks_of_a_node_unpack_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[Path] = []
+
+    def slowly(archive: Path, target: Path, *given: Any, **more: Any) -> Path:
+        unpacked.append(target)
+        time.sleep(0.2)
+        return unpack(archive, target, *given, **more)
+
+    unpack = archives.unpack
+    monkeypatch.setattr(archives, "unpack", slowly)
+    given, room = order(tmp_path, "bert"), tmp_path / "room"
+    (room / "weights.new").mkdir(parents=True)
+    (room / "weights.new" / "half").write_bytes(b"of a rank that was killed")
+    with ThreadPoolExecutor(4) as ranks:
+        found = list(ranks.map(lambda _: open_weights(given, ZooModel(zoo="mlp", weights=ID), room), range(4)))
+    assert len(unpacked) == 1
+    assert {one.file for one in found if one} == {room / "weights" / "bert" / "model.safetensors"}
 
 
 @pytest.mark.parametrize("inside", ["../../etc", "/etc"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import tempfile
 from pathlib import Path, PurePath
 
@@ -46,7 +48,7 @@ def _unpacked(found: Input, inside: str, room: Path | None) -> Path:
     if not archives.is_archive(archive):
         message = f"{found.name[:80]!r} is no directory with {TENSORS}"
         raise InvalidInput(message, field=FIELD, accepted="what `sextant data push DIRECTORY` uploads")
-    directory = archives.unpack(archive, Path(tempfile.mkdtemp(prefix="weights-", dir=room)), _Files(), field=FIELD)
+    directory = _once(archive, room or Path(tempfile.mkdtemp(prefix="weights-")))
     if inside:
         try:
             return directory / str(safe_path(inside))
@@ -54,3 +56,15 @@ def _unpacked(found: Input, inside: str, room: Path | None) -> Path:
             raise InvalidInput(error.message, field=FIELD, accepted=error.accepted) from None
     held = list(directory.iterdir())
     return held[0] if len(held) == 1 and held[0].is_dir() else directory
+
+
+def _once(archive: Path, room: Path) -> Path:
+    """Where it is unpacked below `room`: by the rank that comes first of those that share it; the others wait."""
+    whole, partial = room / "weights", room / "weights.new"
+    with (room / "weights.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            archives.unpack(archive, partial, _Files(), field=FIELD)
+            partial.rename(whole)
+    return whole
