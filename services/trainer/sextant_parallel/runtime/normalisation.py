@@ -82,7 +82,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _statistics(x: Tensor, groups: Groups) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance (channels,), float32, and the count (1,), over the batch of all ranks."""
+    """Mean and variance (channels,), and the count (1,), over the batch of all ranks; float32, or float64 as `x` is."""
     wide = torch.float64 if x.dtype is torch.float64 else torch.float32
     count = x.new_full((1,), x.numel() // x.shape[1], dtype=wide)
     # The kernel of one process, which reads what lies in memory as it lies: var_mean takes some ten times as long.
