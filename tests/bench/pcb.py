@@ -59,7 +59,16 @@ CONFIG: dict[str, Any] = {
     "precision": "mixed",
     "ema": 0.998,
     "iou": 0.33,
-    "augment": {"turn": True, "shift": 0.05, "noise": 20.0, "jitter": 4, "blank": 0.3, "paste": 4},
+    "augment": {
+        "turn": True,
+        "scale": 0.25,
+        "shift": 0.05,
+        "noise": 20.0,
+        "jitter": 4,
+        "blank": 0.3,
+        "paste": 4,
+        "negative": {"open": "short", "mousebite": "spur", "copper": "pin-hole"},
+    },
     "checkpoint_every_steps": 100_000,
 }
 IOU = 0.33

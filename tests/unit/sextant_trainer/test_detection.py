@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from torch import Tensor
 from sextant_parallel import GlobalOrder
 from sextant_shared.contracts.specs import Augmentation, TrainConfig
 from sextant_shared.errors import InvalidInput
+from sextant_trainer.training.recipe import Code, Recipe, fitted
 from sextant_trainer.training.study import Seen
 from sextant_trainer.training.tasks import Task, open_task, scoring
 from sextant_trainer.training.tasks.boxes import detection_loss, encode, imitation_loss
-from sextant_trainer.training.tasks.scenes import moved, vary_scenes
+from sextant_trainer.training.tasks.scenes import Variation, moved, vary_scenes
 from sextant_zoo.detecting import NOTHING, decode
 
 MakeTask = Callable[..., Task]
@@ -129,7 +131,7 @@ def test_boxes_stay_where_their_objects_are() -> None:
     images, targets = scene()
     blank = 0
     for seed in range(8):
-        varied, moved_boxes = vary_scenes(images, targets, ALL, seed, np.arange(8), 8, 1)
+        varied, moved_boxes = vary_scenes(images, targets, Variation(ALL, 1, None), seed, np.arange(8), 8)
         for image, boxes in zip(varied, moved_boxes, strict=True):
             real = boxes[boxes[:, 4] >= 0]
             if not len(real):
@@ -146,21 +148,47 @@ def test_boxes_stay_where_their_objects_are() -> None:
 
 def test_each_rank_sees_its_part_of_the_same_pictures() -> None:
     images, targets = scene()
-    how = ALL.model_copy(update={"noise": 9.0})
-    whole = vary_scenes(images, targets, how, 3, np.arange(8), 8, 1)
+    how = ALL.model_copy(update={"noise": 9.0, "scale": 0.2})
+    kind = Variation(how, 1, torch.tensor([0, 2, 1]))
+    whole = vary_scenes(images, targets, kind, 3, np.arange(8), 8)
     for begin in (0, 4):
         part = slice(begin, begin + 4)
-        got = vary_scenes(images[part], targets[part], how, 3, np.arange(begin, begin + 4), 8, 1)
+        got = vary_scenes(images[part], targets[part], kind, 3, np.arange(begin, begin + 4), 8)
         torch.testing.assert_close(got[0], whole[0][part], rtol=0, atol=0)
         torch.testing.assert_close(got[1], whole[1][part], rtol=0, atol=0)
 
 
 def test_an_object_that_is_moved_out_has_no_box() -> None:
     images, targets = scene()
-    varied, boxes = vary_scenes(images, targets, Augmentation(shift=1.0), 0, np.arange(8), 8, 0)
+    varied, boxes = vary_scenes(images, targets, Variation(Augmentation(shift=1.0), 0, None), 0, np.arange(8), 8)
     lost = boxes[:, 0, 4] < 0
     assert 0 < int(lost.sum()) < 8
     assert varied.shape == images.shape
+
+
+def test_boxes_grow_with_their_objects() -> None:
+    images, targets = scene(64)
+    varied, boxes = vary_scenes(images, targets, Variation(Augmentation(scale=0.5), 0, None), 1, np.arange(8), 8)
+    areas = []
+    for image, box in zip(varied, boxes[:, 0], strict=True):
+        rows, columns = (torch.nonzero(image[1].any(axis)).flatten() for axis in (1, 0))
+        if box[4] >= 0:
+            seen = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+            assert bool(((seen - box[:4]).abs() <= 1).all())
+            areas.append(int((image[1] == 255).sum()))
+    assert min(areas) < 40 < max(areas)
+
+
+def test_in_a_negative_a_box_is_of_the_other_class() -> None:
+    images, targets = scene()
+    kind = Variation(Augmentation(), 1, torch.tensor([0, 2, 1]))
+    varied, boxes = vary_scenes(images, targets, kind, 0, np.arange(8), 8)
+    negative = varied[:, 0].flatten(1).all(1)
+    assert 0 < int(negative.sum()) < 8
+    assert torch.equal(varied[negative], 255.0 - images[negative])
+    assert torch.equal(varied[~negative], images[~negative].float())
+    assert torch.equal(boxes[:, 0, 4], torch.where(negative, 2.0, 1.0))
+    assert bool((boxes[:, 1, 4] == -1).all())
 
 
 def test_what_is_moved_repeats_its_edge() -> None:
@@ -188,7 +216,9 @@ def test_pictures_that_fill_up_a_batch_count_for_nothing(make_task: MakeTask) ->
         ({"label_smoothing": 0.1}, "config.label_smoothing"),
         ({"class_weights": "balanced"}, "config.class_weights"),
         ({"calibrate": True}, "config.calibrate"),
-        ({"augment": {"rotate": 5.0}}, "config.augment"),
+        ({"augment": {"rotate": 5.0}}, "config.augment.rotate"),
+        ({"augment": {"negative": {"gap": "scratch"}}}, "config.augment.negative"),
+        ({"augment": {"negative": {"gap": "gap"}}}, "config.augment.negative"),
     ],
 )
 def test_settings_that_are_not_for_boxes_are_refused(make_task: MakeTask, config: dict[str, Any], field: str) -> None:
@@ -203,13 +233,28 @@ def test_without_a_reference_nothing_is_moved_against_it(make_task: MakeTask) ->
         make_task(parts=[2], augment={"jitter": 2})
 
 
-def test_only_a_pair_is_aligned(make_task: MakeTask, tmp_path: Path) -> None:
-    make_task()
-    assert open_task(tmp_path, TrainConfig(), {"align": 4})
-    make_task(parts=[2])
+def test_classes_change_places_in_a_negative(make_task: MakeTask) -> None:
+    task = make_task(augment={"negative": {"gap": "spot"}})
+    order, rows = GlobalOrder(task.rows("train"), 4, 0), slice(0, 4)
+    _, targets = task.batch("train", order.batch_at(0)[rows])
+    _, varied = task.train_batch(order, 0, rows)
+    real = targets[:, :, 4] >= 0
+    other = (targets[:, :, 4] != varied[:, :, 4]).any(1)
+    assert 0 < int(other.sum()) < 4
+    assert torch.equal(varied[other][:, :, 4][real[other]], 1 - targets[other][:, :, 4][real[other]])
+    assert torch.equal(varied[~other], targets[~other])
+
+
+def test_only_a_pair_is_aligned(make_task: MakeTask) -> None:
+    recipe = Recipe("detector", {"align": 4}, TrainConfig())
+    assert fitted(recipe, make_task()) == recipe
+    alone = make_task(parts=[2])
     with pytest.raises(InvalidInput, match="not of a reference") as caught:
-        open_task(tmp_path, TrainConfig(), {"align": 4})
+        fitted(recipe, alone)
     assert caught.value.field == "model.config.align"
+    # To a user's own model it may mean anything.
+    own = replace(recipe, zoo="pkg.mod:build", code=Code(Path("code"), Path("code.zip"), "0" * 64))
+    assert fitted(own, alone) == own
 
 
 def test_pictures_come_with_their_boxes_whatever_the_ranks(make_task: MakeTask) -> None:

@@ -17,6 +17,7 @@ from sextant_shared.contracts.specs import SERIES_TASKS, TrainConfig, TrainSpec
 from sextant_shared.errors import InvalidInput
 from sextant_shared.execution.workbench import WorkOrder
 from sextant_trainer.training.tasks import Task
+from sextant_trainer.training.tasks.detection import Detection
 from sextant_trainer.training.weights import open_weights
 from sextant_zoo.adapting import add_low_rank, freeze
 from sextant_zoo.mapping import check_mapping
@@ -140,7 +141,14 @@ def _check_has_no_classes(config: TrainConfig) -> None:
 
 
 def fitted(recipe: Recipe, task: Task) -> Recipe:
-    """The recipe with what the data say of the architecture's settings, where these are null."""
+    """The recipe with what the data say of the architecture's settings, where these are null.
+
+    Raises InvalidInput where a reference is to be aligned, and the data have none.
+    """
+    aligns = recipe.code is None and recipe.model_config.get("align")
+    if aligns and isinstance(task, Detection) and len(task.parts) != 2:
+        fault = f"rows are of {len(task.parts)} images, not of a reference and another"
+        raise InvalidInput(fault, field="model.config.align", accepted="0")
     said = {name: value for name, value in task.settings().items() if recipe.model_config.get(name, value) is None}
     return replace(recipe, model_config={**recipe.model_config, **said})
 

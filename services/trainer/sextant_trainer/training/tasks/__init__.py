@@ -52,7 +52,7 @@ def open_task(
     """
     match name_of(directory):
         case "defect-detection":
-            return Detection(directory, config, weights, align=bool(settings.get("align")))
+            return Detection(directory, config, weights)
         case "forecasting":
             return Forecasting(directory)
         case "anomaly-detection":

@@ -25,6 +25,9 @@ from sextant_trainer.training.tasks.picture import png
 from sextant_trainer.training.tasks.task import Task
 from sextant_zoo.pretrained import Weights
 
+FOR_BOXES = ("turn", "noise", "jitter", "blank", "paste", "negative")
+"""Variations of pictures with boxes."""
+
 
 class Classes(Task):
     """What is the same for whatever is told apart: cross-entropy; accuracy decides, then the loss."""
@@ -154,9 +157,9 @@ class Classification(Classes):
         if weights is not None and weights.scale is not None:
             self.data = self.data.scaled(weights.scale)
         how = config.augment
-        if how is not None and (how.turn or how.noise or how.jitter or how.blank or how.paste):
+        if how is not None and (meant := [name for name in FOR_BOXES if getattr(how, name) not in (False, 0, None)]):
             raise InvalidInput(
-                "turn, noise, jitter, blank and paste are for pictures with boxes",
+                f"{', '.join(meant)}: for pictures with boxes alone",
                 field="config.augment",
                 accepted="rotate, scale, shift, flip",
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_parallel import GlobalOrder
-from sextant_shared.contracts.specs import TrainConfig
+from sextant_shared.contracts.specs import Augmentation, TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Seen, Study
 from sextant_trainer.training.tasks import scoring
@@ -21,7 +21,7 @@ from sextant_trainer.training.tasks.boxes import detection_loss, imitation_loss
 from sextant_trainer.training.tasks.inspecting import inspect
 from sextant_trainer.training.tasks.mapped import Files, Mapped
 from sextant_trainer.training.tasks.pasting import paste
-from sextant_trainer.training.tasks.scenes import vary_scenes
+from sextant_trainer.training.tasks.scenes import Variation, vary_scenes
 from sextant_trainer.training.tasks.task import Task
 from sextant_zoo.pretrained import Weights
 
@@ -59,9 +59,7 @@ class Detection(Task):
     name = "defect-detection"
     void = -2.0
 
-    def __init__(
-        self, directory: Path, config: TrainConfig, weights: Weights | None = None, *, align: bool = False
-    ) -> None:
+    def __init__(self, directory: Path, config: TrainConfig, weights: Weights | None = None) -> None:
         """Raises InvalidInput for settings that are not for boxes."""
         _check(config)
         about = json.loads((directory / "dataset.json").read_text())
@@ -78,16 +76,7 @@ class Detection(Task):
             self.mean, self.std = list(weights.scale.mean), list(weights.scale.std)
         train = self.splits["train"]
         self._usual = max(1.0, train.boxes / max(1, len(train.images)))
-        if config.augment is not None and len(self.parts) == 1 and (config.augment.jitter or config.augment.blank):
-            raise InvalidInput(
-                "there is no reference to move against", field="config.augment", accepted="jitter: 0, blank: 0"
-            )
-        if align and len(self.parts) != 2:
-            raise InvalidInput(
-                f"rows are of {len(self.parts)} images, not of a reference and another",
-                field="model.config.align",
-                accepted="0",
-            )
+        self._variation = self._varying(config.augment) if config.augment is not None else None
 
     def rows(self, split: str) -> int:
         """Pictures of a split."""
@@ -101,17 +90,17 @@ class Detection(Task):
     def train_batch(self, order: GlobalOrder, step: int, rows: slice) -> tuple[Tensor, Tensor]:
         """With pictures varied as the config says."""
         images, targets = self._stored("train", order.batch_at(step)[rows])
-        if self.config.augment is None:
+        if self._variation is None:
             return self._normalised(images.float()), targets
+        how = self._variation.how
         seed, places = hash((self.config.seed, step)) % 2**63, np.arange(rows.start, rows.stop)
-        if self.config.augment.paste:
+        if how.paste:
             # Drawn for the whole batch, so that any number of ranks sees the same.
             rng = np.random.default_rng(seed)
             givers = self._stored("train", rng.integers(self.rows("train"), size=order.batch)[rows])
             seeds = rng.integers(2**62, size=order.batch)[rows].tolist()
-            targets = paste(images, targets, givers, self.config.augment.paste, seeds)
-        reference = self.parts[0] if len(self.parts) > 1 else 0
-        varied, moved = vary_scenes(images, targets, self.config.augment, seed, places, order.batch, reference)
+            targets = paste(images, targets, givers, how.paste, seeds)
+        varied, moved = vary_scenes(images, targets, self._variation, seed, places, order.batch)
         return self._normalised(varied), moved
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -160,6 +149,25 @@ class Detection(Task):
             "iou": self.config.iou,
         }
 
+    def _varying(self, how: Augmentation) -> Variation:
+        """Raises InvalidInput for what there is not in these pictures."""
+        if len(self.parts) == 1 and (how.jitter or how.blank):
+            raise InvalidInput(
+                "there is no reference to move against", field="config.augment", accepted="jitter: 0, blank: 0"
+            )
+        reference = self.parts[0] if len(self.parts) > 1 else 0
+        if how.negative is None:
+            return Variation(how, reference, None)
+        names = [name for pair in how.negative.items() for name in pair]
+        accepted = f"pairs of {', '.join(self.classes)}, each at most once"
+        for name in names:
+            if name not in self.classes or names.count(name) > 1:
+                fault = "is named twice" if name in self.classes else "is no class of the data"
+                raise InvalidInput(f"{name!r} {fault}", field="config.augment.negative", accepted=accepted)
+        other = {**how.negative, **{there: here for here, there in how.negative.items()}}
+        negative = torch.tensor([self.classes.index(other.get(name, name)) for name in self.classes])
+        return Variation(how, reference, negative)
+
     def _stored(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         part = self.splits[split]
         return torch.from_numpy(part.images[rows]), part.targets(rows, self._most)
@@ -179,9 +187,6 @@ def _check(config: TrainConfig) -> None:
     for name, (accepted, given) in refused.items():
         if given:
             raise InvalidInput("this is not for boxes", field=f"config.{name}", accepted=accepted)
-    if config.augment is not None and (config.augment.rotate or config.augment.scale):
-        raise InvalidInput(
-            "boxes do not stay upright boxes",
-            field="config.augment",
-            accepted="turn, flip, shift, noise, jitter, blank, paste",
-        )
+    if config.augment is not None and config.augment.rotate:
+        accepted = "0, or turn: true"
+        raise InvalidInput("boxes do not stay upright boxes", field="config.augment.rotate", accepted=accepted)
