@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional
 
 from sextant_parallel.runtime import apply
-from sextant_parallel.runtime.chain import boundaries, chain_of, stage_ranges
+from sextant_parallel.runtime.chain import Rule, boundaries, chain_of, stage_ranges
 from sextant_parallel.runtime.checks import require_runnable, shares_of
 from sextant_parallel.runtime.clip import gradient_norm
+from sextant_parallel.runtime.linear import split_linear
 from sextant_parallel.runtime.mesh import build_mesh
 from sextant_parallel.runtime.normalisation import PlannedBatchNorm, synchronise
 from sextant_parallel.runtime.offload import HostStates
@@ -62,6 +64,21 @@ def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def test_what_cannot_be_split_is_refused_by_name(model: Any, how: ParallelPlan, says: str) -> None:
     with pytest.raises(PlanningError, match=says):
         require_runnable(chain_of(model()), how)
+
+
+class Odd(nn.Module):
+    """No linear layer, and no plain table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.table = nn.Bilinear(4, 4, 4), nn.Embedding(8, 4, padding_idx=0)
+
+
+@pytest.mark.parametrize(("part", "rule"), [("layer", Rule.COLUMN), ("layer", Rule.ROW), ("table", Rule.EMBEDDING)])
+def test_rules_for_other_kinds_of_layers_are_refused_by_name(part: str, rule: Rule) -> None:
+    with pytest.raises(PlanningError, match=f"block0.{part}: .* cannot be split as {rule}") as caught:
+        split_linear("block0", Odd(), {part: rule}, cast("DeviceMesh", None), sequence=False)
+    assert caught.value.nearest == 1
 
 
 def test_the_nearest_plan_that_is_named_works() -> None:

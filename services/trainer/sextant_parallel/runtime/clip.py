@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from sextant_parallel.runtime.mesh import Mesh
-from sextant_parallel.runtime.normalisation import local
+from sextant_parallel.runtime.parts import local
 
 
 @torch.no_grad()

@@ -74,13 +74,35 @@ class _Whole(Function):
         return part.contiguous(), None, None, None
 
 
+class _SumOfParts(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int, group: dist.ProcessGroup) -> Tensor:
+        ctx.dim, ctx.group = dim, group
+        ranks = dist.get_world_size(group)
+        require_even(x.shape[dim], ranks)
+        # Parts along the first dimension lie one after the other, as reduce_scatter takes them.
+        parts = x.movedim(dim, 0).contiguous()
+        out = parts.new_empty(len(parts) // ranks, *parts.shape[1:])
+        dist.reduce_scatter_tensor(out, parts, group=group)
+        return out.movedim(0, dim).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _all_gather(grads[0], ctx.dim, ctx.group), None, None
+
+
 def my_part(x: Tensor, dim: int, rank: int, ranks: int) -> Tensor:
     """A rank's equal part of `x`. Raises PlanningError where the parts would not be equal, on every rank alike."""
     length = x.shape[dim]
+    require_even(length, ranks)
+    return x.narrow(dim, rank * (length // ranks), length // ranks).contiguous()
+
+
+def require_even(length: int, ranks: int) -> None:
+    """Raises PlanningError where so many positions cannot be shared out evenly."""
     if length % ranks:
         near = length - length % ranks or ranks
         raise PlanningError(f"{length} positions are no multiple of {ranks} ranks", field="sequence", nearest=near)
-    return x.narrow(dim, rank * (length // ranks), length // ranks).contiguous()
 
 
 def sum_over(x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -113,6 +135,12 @@ def whole_of(x: Tensor, dim: int, group: dist.ProcessGroup, *, summed: bool) -> 
     `summed`: the gradient is first summed over the ranks, because each does another part of what follows.
     """
     out: Tensor = _Whole.apply(x, dim, group, summed)  # type: ignore[no-untyped-call]
+    return out
+
+
+def sum_of_parts(x: Tensor, dim: int, group: dist.ProcessGroup) -> Tensor:
+    """Forward this rank's part of the sum over the ranks; backward the parts put together."""
+    out: Tensor = _SumOfParts.apply(x, dim, group)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -2,7 +2,7 @@
 
 The channels between the two live on one rank each, and so do their normalisation's parameters and statistics. DTensor's
 own convolution is not used: it knows batch sharding alone, and gives wrong shapes where the batch is smaller than the
-mesh. The parameters are DTensors all the same, so that checkpoints and FSDP know their whole shape.
+mesh.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.nn import functional
 
 from sextant_parallel.runtime.chain import Rule
 from sextant_parallel.runtime.collectives import share, sum_over
-from sextant_parallel.runtime.normalisation import PlannedBatchNorm, local
+from sextant_parallel.runtime.normalisation import PlannedBatchNorm
+from sextant_parallel.runtime.parts import as_part, distribute, local
 from sextant_planner.record import PlanningError
 
 CONVOLUTIONS = (Rule.CONV_COLUMN, Rule.CONV_ROW, Rule.CONV_NORM)
@@ -49,11 +49,11 @@ class RowConvolution(nn.Conv2d):
 class PartGroupNorm(nn.GroupNorm):
     """GroupNorm with a part of the groups."""
 
-    ranks: int = 1
+    mesh: DeviceMesh
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels / ranks, ...) -> the same."""
-        groups = self.num_groups // self.ranks
+        groups = self.num_groups // self.mesh.size()
         return functional.group_norm(x, groups, local(self.weight), local(self.bias), self.eps)
 
 
@@ -74,13 +74,10 @@ def _split(name: str, module: nn.Module, rule: Rule, mesh: DeviceMesh) -> nn.Mod
             return _convolution(name, module, RowConvolution, {"weight": 1}, mesh)
         case Rule.CONV_NORM, nn.BatchNorm2d():
             norm: nn.Module = PlannedBatchNorm.of(module, ())
-            _distribute(norm, {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}, mesh)
+            distribute(norm, {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}, mesh)
             return norm
         case Rule.CONV_NORM, nn.GroupNorm() if module.num_groups % mesh.size() == 0:
-            made: nn.Module = _as(module, PartGroupNorm)
-            setattr(made, "ranks", mesh.size())  # noqa: B010 - nn.Module types its attributes as tensors
-            _distribute(made, {"weight": 0, "bias": 0}, mesh)
-            return made
+            return as_part(module, PartGroupNorm, {"weight": 0, "bias": 0}, mesh)
     raise PlanningError(f"{name}: {type(module).__name__} cannot be split as {rule}", field="tp", nearest=1)
 
 
@@ -88,25 +85,4 @@ def _convolution(name: str, module: nn.Conv2d, kind: Any, dims: dict[str, int], 
     if module.groups != 1 or module.padding_mode != "zeros":
         message = f"{name}: only convolutions without groups, padded by zeros, can be split"
         raise PlanningError(message, field="tp", nearest=1)
-    made: Any = _as(module, kind)
-    made.mesh = mesh
-    _distribute(made, dims, mesh)
-    split: nn.Module = made
-    return split
-
-
-def _as(module: nn.Module, kind: Any) -> Any:
-    made = kind.__new__(kind)
-    made.__dict__.update(module.__dict__)
-    return made
-
-
-def _distribute(module: nn.Module, dims: dict[str, int], mesh: DeviceMesh) -> None:
-    """Make this rank's tensors DTensors on `mesh`: split along the named dimensions, the other parameters whole."""
-    for name, parameter in list(module.named_parameters(recurse=False)):
-        placement = Shard(dims[name]) if name in dims else Replicate()
-        split = distribute_tensor(parameter.detach(), mesh, [placement], src_data_rank=None)
-        setattr(module, name, nn.Parameter(split, parameter.requires_grad))
-    for name, buffer in list(module.named_buffers(recurse=False)):
-        if name in dims:
-            setattr(module, name, distribute_tensor(buffer, mesh, [Shard(dims[name])], src_data_rank=None))
+    return as_part(module, kind, dims, mesh)

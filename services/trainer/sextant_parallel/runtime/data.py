@@ -30,7 +30,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from sextant_parallel.runtime.mesh import Mesh
-from sextant_parallel.runtime.normalisation import local
+from sextant_parallel.runtime.parts import local
 from sextant_parallel.runtime.precision import policy
 from sextant_planner.plan import ParallelPlan, Sharding
 from sextant_planner.record import PlanningError

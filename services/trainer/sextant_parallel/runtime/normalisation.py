@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.distributed.tensor import DTensor
+
+from sextant_parallel.runtime.parts import local
 
 Groups = tuple[dist.ProcessGroup, ...]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -69,11 +70,6 @@ def synchronise(module: nn.Module, groups: Groups) -> None:
         for name, child in list(parent.named_children()):
             if isinstance(child, BATCH_NORMS):
                 setattr(parent, name, PlannedBatchNorm.of(child, groups))
-
-
-def local(tensor: Tensor | None) -> Any:
-    """This rank's part of a DTensor; other tensors, and None, as they are."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sextant_parallel.runtime.normalisation import local
+from sextant_parallel.runtime.parts import local
 
 
 class HostStates:

@@ -1,8 +1,7 @@
-"""Tensor parallelism (Shoeybi et al., 2019) by DTensor, and sequence parallelism (Korthikanti et al., 2022) on top.
+"""Tensor parallelism (Shoeybi et al., 2019), and sequence parallelism (Korthikanti et al., 2022) on top.
 
-A pair of linear layers is split by the outputs of the first and the inputs of the second, with one sum after it.
-Without sequence parallelism the ranks hold the same activations between such pairs; with it each holds a part of the
-sequence, the sum becomes a reduce-scatter, and a gather stands before the next pair.
+Without sequence parallelism the ranks hold the same activations outside of the layers that are split; with it each
+holds a part of the sequence there.
 """
 
 from __future__ import annotations
@@ -11,22 +10,12 @@ from itertools import pairwise
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import Replicate, Shard
-from torch.distributed.tensor.parallel import (
-    ColwiseParallel,
-    ParallelStyle,
-    PrepareModuleInput,
-    RowwiseParallel,
-    SequenceParallel,
-    parallelize_module,
-)
+from torch.distributed.tensor.parallel import SequenceParallel, parallelize_module
 
 from sextant_parallel.runtime.chain import Rule, rules_of, sequence_of
 from sextant_parallel.runtime.collectives import part_of, whole_of
 from sextant_parallel.runtime.convolution import split_convolutions
-
-SEQUENCE = 1
-"""The dimension of the sequence."""
+from sextant_parallel.runtime.linear import SEQUENCE, split_linear
 
 
 def split_tensors(blocks: dict[str, nn.Module], mesh: DeviceMesh, *, sequence: bool) -> None:
@@ -37,10 +26,15 @@ def split_tensors(blocks: dict[str, nn.Module], mesh: DeviceMesh, *, sequence: b
     for name, block in blocks.items():
         rules = rules_of(block)
         parted = sequence and sequence_of(block) == "split"
-        styles = {path: style for path, rule in rules.items() if (style := _style(rule, sequence=parted)) is not None}
-        if styles:
-            parallelize_module(block, mesh, styles, src_data_rank=None)
+        if parted:
+            norms = {path: SequenceParallel(use_local_output=True) for path in _norms(rules)}
+            parallelize_module(block, mesh, dict(norms), src_data_rank=None)
+        split_linear(name, block, rules, mesh, sequence=parted)
         split_convolutions(name, block, rules, mesh)
+
+
+def _norms(rules: dict[str, Rule]) -> list[str]:
+    return [path for path, rule in rules.items() if rule is Rule.SEQUENCE_NORM]
 
 
 def part_sequence(chain: dict[str, nn.Module], mesh: DeviceMesh) -> None:
@@ -57,17 +51,3 @@ def part_sequence(chain: dict[str, nn.Module], mesh: DeviceMesh) -> None:
         if sequence_of(before) == "split" and sequence_of(after) != "split":
             gather = lambda _module, args: (whole_of(args[0], SEQUENCE, group, summed=False),)  # noqa: E731
             after.register_forward_pre_hook(gather, prepend=True)
-
-
-def _style(rule: Rule, *, sequence: bool) -> ParallelStyle | None:
-    parts = Shard(SEQUENCE) if sequence else Replicate()
-    styles: dict[Rule, ParallelStyle] = {
-        Rule.COLUMN: ColwiseParallel(),
-        Rule.COLUMN_GATHERED: ColwiseParallel(output_layouts=Replicate()),
-        Rule.ROW: RowwiseParallel(output_layouts=parts),
-        Rule.EMBEDDING: RowwiseParallel(input_layouts=Replicate(), output_layouts=Replicate()),
-        Rule.SHARED_INPUT: PrepareModuleInput(input_layouts=(parts,), desired_input_layouts=(Replicate(),)),
-    }
-    if sequence:
-        styles[Rule.SEQUENCE_NORM] = SequenceParallel()
-    return styles.get(rule)
