@@ -73,6 +73,10 @@ class BlockProfile(Record):
         default_factory=dict, description="by device: of the backward pass, what makes gradients of weights, measured"
     )
 
+    parting_s: dict[str, float] = Field(
+        default_factory=dict, description="by device: what a backward pass takes more in two parts, measured"
+    )
+
     def held(self, tp: int) -> float:
         """Parameters on one of `tp` tensor-parallel ranks."""
         split = self.tensor.parameters if self.tensor else 0.0

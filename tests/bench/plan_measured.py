@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -28,6 +29,8 @@ SAMPLES = 4
 WORLDS = (4, 8)
 OPTIONS = {f"ranks-{size}": f"{size} ranks alone" for size in WORLDS}
 LINKS_MBIT = (100.0, 300.0, 1000.0)
+SLOWED = {4: 2.0, 8: 6.0}
+"""By ranks, compute and links alike: what they do on the cores that they share then weighs as on cores of their own."""
 PASS_S, STEPS = 2.0, (1, 3)
 """A pass over a plan takes as many steps as fit these seconds, within these limits."""
 TIMEOUT_S = 5400.0
@@ -66,9 +69,9 @@ def run(report: Report) -> None:
     for size in worlds:
         profiles = _profiles(size, models)
         for mbit in links:
-            cluster = _measured_cluster(size, mbit, repeats=3 if report.quick else 7)
+            cluster = _measured_cluster(size, mbit / SLOWED[size], repeats=3 if report.quick else 7)
             chosen = {name: _sample(profiles[name], cluster, count) for name in models}
-            measured = _run_plans(size, mbit, chosen)
+            measured = _run_plans(size, mbit / SLOWED[size], chosen)
             for name in models:
                 cell = [Scored(p, s, tuple(t)) for (p, s), t in zip(chosen[name], measured[name], strict=True)]
                 cells.append((f"{size} ranks, {mbit:.0f} Mbit/s, {name}", cell))
@@ -78,7 +81,7 @@ def run(report: Report) -> None:
 
 def _profiles(size: int, models: Sequence[str]) -> dict[str, ModelProfile]:
     """By all ranks at once, as they will run: software takes longer where eight processes share two cores."""
-    found = _ranks(size, None, [{"what": "profile", "model": name} for name in models])
+    found = _ranks(size, None, [{"what": "profile", "model": name, "slowed": SLOWED[size]} for name in models])
     return {name: ModelProfile.from_json(text) for name, text in zip(models, found, strict=True)}
 
 
@@ -108,7 +111,13 @@ def _run_plans(
 ) -> dict[str, list[list[float]]]:
     """Two passes in opposite order, so that what drifts falls on all plans alike."""
     jobs = [
-        {"what": "plan", "model": name, "plan": plan.to_json(), "steps": _steps(predicted)}
+        {
+            "what": "plan",
+            "model": name,
+            "slowed": SLOWED[size],
+            "plan": plan.to_json(),
+            "steps": _steps(predicted),
+        }
         for name, some in chosen.items()
         for plan, predicted in some
     ]
@@ -160,6 +169,8 @@ def _tell(report: Report, cells: list[tuple[str, list[Scored]]]) -> None:
         report.sample(f"{name}: predicted_s", [s.predicted_s for s in cell])
         report.sample(f"{name}: measured_s", [s.measured_s for s in cell])
     report.note("compute is slept, messages are real; links shaped by tbf between network namespaces")
+    slowed = ", ".join(f"{times:g} times with {size} ranks" for size, times in SLOWED.items())
+    report.note(f"compute and links are slowed, {slowed}: ranks share {os.cpu_count()} cores; seconds are as measured")
     report.note("a stratified sample of the feasible plans: even steps through the range of predicted times")
 
 

@@ -74,12 +74,13 @@ def _result(size: int, job: dict[str, Any]) -> str:
         case "cluster":
             return _cluster(size, job)
         case "profile":
-            return _profile(job["model"])
+            return _profile(job)
     return _plan(job)
 
 
-def _profile(name: str) -> str:
-    model = emulated.build(name)
+def _profile(job: dict[str, Any]) -> str:
+    name = job["model"]
+    model = emulated.build(name, job["slowed"])
     inputs, _ = emulated.batch(name, 1)
     profile = trace(model, inputs, name=name, optimizer_bytes=0)
     return with_times(profile, model, inputs, FREE.name, sizes=(1, 2, 4, 8), repeats=5).to_json()
@@ -93,7 +94,7 @@ def _cluster(size: int, job: dict[str, Any]) -> str:
 def _plan(job: dict[str, Any]) -> str:
     """Seconds of each step, the slowest rank's."""
     plan = ParallelPlan.from_json(job["plan"])
-    model = emulated.build(job["model"])
+    model = emulated.build(job["model"], job["slowed"])
     runtime = apply(model, plan, optimizer=emulated.optimizer, loss=emulated.loss)
     inputs, targets = emulated.batch(job["model"], plan.global_batch)
     inputs, targets = inputs[runtime.rows], targets[runtime.rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sextant_planner.cluster import Cluster, Collective, Device
@@ -23,17 +23,18 @@ class Passes:
     backward_comm: float
     weight: float
     """The part of `backward` that computes weight gradients, which nothing waits for."""
+    parting: float = 0.0
+    """What this part takes more where it is put off, as zero-bubble schedules do."""
 
     def recomputed(self) -> Passes:
         """With the forward pass run again before the backward pass."""
         comm = self.backward_comm + self.forward_comm
-        return Passes(self.forward, self.backward + self.forward, self.forward_comm, comm, self.weight)
+        return replace(self, backward=self.backward + self.forward, backward_comm=comm)
 
     def slowed(self, factor: float) -> Passes:
         """On a rank that computes `factor` times as slowly."""
-        return Passes(
-            self.forward * factor, self.backward * factor, self.forward_comm, self.backward_comm, self.weight * factor
-        )
+        slower = {name: getattr(self, name) * factor for name in ("forward", "backward", "weight", "parting")}
+        return replace(self, **slower)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class BlockCosts:
         forward_comm, backward_comm = self._tensor_comm(block, samples / cp, split, sequence_parallel)
         hidden = weight * self.traits.tensor_overlap
         keys = self._keys(block, samples, tp, cp)
-        return Passes(forward, backward, forward_comm + keys, max(0.0, backward_comm - hidden) + 2 * keys, weight)
+        backward_comm = max(0.0, backward_comm - hidden) + 2 * keys
+        parting = block.parting_s.get(self.device.name, 0.0)
+        return Passes(forward, backward, forward_comm + keys, backward_comm, weight, parting)
 
     def _measured(self, block: BlockProfile, samples: float, tp: int) -> tuple[float, float, float]:
         share = 1.0

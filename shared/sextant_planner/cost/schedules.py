@@ -24,6 +24,8 @@ class StageCost:
     forward: float
     backward: float
     weight: float
+    parting: float
+    """What this takes more where it is put off."""
     send: float
     """Seconds that its output takes to the next stage; a gradient takes as long to the one before."""
 
@@ -111,7 +113,7 @@ class Player:
         start = max(arrived, rank.free + filled)
         put_off = cost.weight if kind == BACKWARD and self._schedule is Schedule.ZERO_BUBBLE else 0.0
         work = cost.forward if kind == FORWARD else cost.backward - put_off
-        rank.owed += put_off
+        rank.owed += put_off + (cost.parting if put_off else 0.0)
         rank.free = start + work
         rank.next += 1
         self._pass_on(kind, stage, micro, rank)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from pydantic import Field
@@ -143,9 +143,7 @@ class StepCosts:
         block = self.model.blocks[index]
         passes = costs.passes(block, samples, tp, cp, sequence_parallel=sp)
         more = costs.accumulation_s(block, tp)
-        return Passes(
-            passes.forward, passes.backward + more, passes.forward_comm, passes.backward_comm, passes.weight + more
-        )
+        return replace(passes, backward=passes.backward + more, weight=passes.weight + more)
 
     def _block_costs(self, device: int, precision: Precision) -> BlockCosts:
         key = (device, precision)
@@ -172,7 +170,7 @@ class StepCosts:
         compute = recompute = tensor = 0.0
         stages = []
         for chunk in plan.chunks(rank, self._count):
-            forward = backward = weight = 0.0
+            forward = backward = weight = parting = 0.0
             for index in chunk:
                 passes = self.block_passes(plan, index, samples=samples, device=device).slowed(slowdown)
                 again = passes.forward if plan.recompute and plan.recompute[index] else 0.0
@@ -183,10 +181,11 @@ class StepCosts:
                 forward += passes.forward + forward_comm
                 backward += passes.backward + backward_comm
                 weight += passes.weight
+                parting += passes.parting
                 compute += passes.forward + passes.backward - again
                 recompute += again
                 tensor += forward_comm + backward_comm
-            stages.append(StageCost(forward, backward, weight, self._send_s(plan, chunk, samples)))
+            stages.append(StageCost(forward, backward, weight, parting, self._send_s(plan, chunk, samples)))
         return _Rank(tuple(stages), compute, recompute, tensor)
 
     def _slowest(self, plan: ParallelPlan, rank: int, replica: int) -> tuple[int, float]:

@@ -107,6 +107,7 @@ def test_times_are_measured_for_every_block_and_size() -> None:
         assert [size for size, _ in block.forward_s["here"]] == [1.0, 4.0]
         assert all(seconds > 0 for _, seconds in block.forward_s["here"])
         assert 0.0 <= block.weight_share["here"] <= 1.0
+        assert block.parting_s["here"] >= 0.0
     # Tokens have no gradient: all that the first block does backward is for its weights.
     assert timed.blocks[0].weight_share["here"] == 1.0
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -152,10 +152,14 @@ def test_zero_bubbles_fill_what_gradients_of_weights_take() -> None:
     )
     plain = chain([1.0] * 8)
 
-    def step(share: float) -> float:
-        blocks = tuple(block.model_copy(update={"weight_share": {"unit": share}}) for block in plain.blocks)
+    def step(share: float, parting: float = 0.0) -> float:
+        measured = {"weight_share": {"unit": share}, "parting_s": {"unit": parting}}
+        blocks = tuple(block.model_copy(update=measured) for block in plain.blocks)
         return StepCosts(plain.model_copy(update={"blocks": blocks}), cluster(4)).predict(plan).step_s
 
     # Half of the backward pass is taken for it where it was not measured.
     assert StepCosts(plain, cluster(4)).predict(plan).step_s == step(0.5)
     assert step(0.0) > step(0.25) > step(0.5)
+    # Four micro-batches through two stages a rank; what is not put off is not parted.
+    assert step(0.5) < step(0.5, 0.25) <= step(0.5) + 4 * 2 * 0.25
+    assert step(0.0, 0.25) == step(0.0)

@@ -11,7 +11,7 @@ ALL = [(Schedule.GPIPE, 1), (Schedule.ONE_F_ONE_B, 1), (Schedule.INTERLEAVED, 2)
 
 
 def even(stages: int, *, send: float = 0.0) -> list[StageCost]:
-    return [StageCost(forward=1.0, backward=2.0, weight=1.0, send=send)] * stages
+    return [StageCost(forward=1.0, backward=2.0, weight=1.0, parting=0.0, send=send)] * stages
 
 
 @pytest.mark.parametrize(("schedule", "chunks"), ALL)
@@ -48,7 +48,7 @@ def test_weight_gradients_fill_the_bubble() -> None:
 
 
 def test_the_slowest_stage_sets_the_pace() -> None:
-    stages = [*even(3), StageCost(2.0, 4.0, 2.0, 0.0)]
+    stages = [*even(3), StageCost(2.0, 4.0, 2.0, 0.0, 0.0)]
     played = Player(stages, 4, Schedule.ONE_F_ONE_B, blocking_sends=False).play(16)
     assert played == pytest.approx(16 * 6.0 + 3 * 3.0)
     assert at_least(stages, 4, 16) <= played

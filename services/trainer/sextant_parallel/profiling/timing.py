@@ -36,12 +36,12 @@ def with_times(
     training = model.training
     model.train()
     measured: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {}
-    shares: dict[str, float] = {}
+    parted: dict[str, tuple[float, float]] = {}
     for size in sizes:
         carry = _repeated(sample, size)
         for name, block in chain_of(model).blocks.items():
             if size == sizes[-1]:
-                shares[name] = _weight_share(block, carry, repeats)
+                parted[name] = _parted(block, carry, repeats)
             forward, backward, carry = _block(block, carry, repeats)
             points = measured.setdefault(name, ([], []))
             points[0].append((float(size), forward))
@@ -53,7 +53,8 @@ def with_times(
             update={
                 "forward_s": {**block.forward_s, device_name: _rising(measured[block.name][0])},
                 "backward_s": {**block.backward_s, device_name: _rising(measured[block.name][1])},
-                "weight_share": {**block.weight_share, device_name: shares[block.name]},
+                "weight_share": {**block.weight_share, device_name: parted[block.name][0]},
+                "parting_s": {**block.parting_s, device_name: parted[block.name][1]},
             }
         )
         for block in profile.blocks
@@ -74,9 +75,13 @@ def _block(block: nn.Module, carry: Carry, repeats: int) -> tuple[float, float, 
     return statistics.median(forwards), statistics.median(backwards), _detached(result)
 
 
-def _weight_share(block: nn.Module, carry: Carry, repeats: int) -> float:
-    """What is left of a backward pass without the gradients of the inputs; all of it where nothing wants these."""
-    whole, inputs = [], []
+def _parted(block: nn.Module, carry: Carry, repeats: int) -> tuple[float, float]:
+    """Of a backward pass the share that makes gradients of weights, and the seconds that it takes more in two parts,
+    as zero-bubble schedules run it. All of it where nothing wants gradients of the inputs; none where torch cannot."""
+    # Not before it is needed: it brings in 27 MB of symbolic algebra.
+    from torch.distributed.pipelining._backward import stage_backward_input, stage_backward_weight
+
+    whole, inputs, weights = [], [], []
     for number in range(2 * repeats):
         leaves = _leaves(carry)
         result = run_block(block, leaves)
@@ -84,12 +89,18 @@ def _weight_share(block: nn.Module, carry: Carry, repeats: int) -> float:
         ones = [torch.ones_like(tensor) for tensor in wanted]
         given = [tensor for tensor in tensors_of(leaves) if tensor.requires_grad]
         if not wanted or not given:
-            return 1.0
+            return 1.0, 0.0
         if number % 2:
             whole.append(_timed(partial(_backward, wanted, ones))[0])
-        else:
-            inputs.append(_timed(partial(torch.autograd.grad, wanted, given, ones, allow_unused=True))[0])
-    return min(1.0, max(0.0, 1.0 - statistics.median(inputs) / statistics.median(whole)))
+            continue
+        try:
+            seconds, (_, groups) = _timed(partial(stage_backward_input, wanted, ones, given, block.parameters()))
+            inputs.append(seconds)
+            weights.append(_timed(partial(stage_backward_weight, block.parameters(), groups))[0])
+        except RuntimeError:
+            return 0.0, 0.0
+    taken, first, second = (statistics.median(each) for each in (whole, inputs, weights))
+    return min(1.0, max(0.0, 1.0 - first / taken)), max(0.0, first + second - taken)
 
 
 def _backward(wanted: list[Tensor], gradients: list[Tensor]) -> None:
