@@ -24,7 +24,8 @@ class Block(nn.Module):
     - `embedding`: a table by its rows.
     - `conv-column`, `conv-row`: a convolution by its outputs, or by its inputs with a sum after it.
     - `conv-norm`: a normalisation of the channels between such a pair.
-    - `shared-input`: a module whose linear layers share one input, so that its gradient is summed once.
+    - `shared-input`: a module with one input, which goes to its `column` layers and to nothing else: its gradient is
+      then summed once, not for each of them.
     - `sequence-norm`: a normalisation that works on a part of the sequence in sequence-parallel plans.
 
     `attention_names` are the submodules whose forward takes (queries, keys, values), each of the shape

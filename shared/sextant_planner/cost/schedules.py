@@ -111,9 +111,10 @@ class Player:
         filled = min(rank.owed, max(0.0, arrived - rank.free))
         rank.owed -= filled
         start = max(arrived, rank.free + filled)
-        put_off = cost.weight if kind == BACKWARD and self._schedule is Schedule.ZERO_BUBBLE else 0.0
+        parted = kind == BACKWARD and self._schedule is Schedule.ZERO_BUBBLE
+        put_off = cost.weight if parted else 0.0
         work = cost.forward if kind == FORWARD else cost.backward - put_off
-        rank.owed += put_off + (cost.parting if put_off else 0.0)
+        rank.owed += put_off + (cost.parting if parted else 0.0)
         rank.free = start + work
         rank.next += 1
         self._pass_on(kind, stage, micro, rank)

@@ -25,7 +25,7 @@ class Breakdown(Record):
     compute: float = Field(0.0, ge=0)
     recompute: float = Field(0.0, ge=0)
     tensor: float = Field(0.0, ge=0, description="communication inside blocks: parts, sequences, statistics of batches")
-    pipeline: float = Field(0.0, ge=0, description="waiting for other stages, and sending to them")
+    pipeline: float = Field(0.0, ge=0, description="waiting for other stages, sending to them, and parting passes")
     data: float = Field(0.0, ge=0, description="data-parallel communication that nothing hides")
     optimizer: float = Field(0.0, ge=0)
 
@@ -185,6 +185,9 @@ class StepCosts:
                 compute += passes.forward + passes.backward - again
                 recompute += again
                 tensor += forward_comm + backward_comm
+            if chunk and chunk[0] == 0:
+                # Nothing waits for the gradients of the model's inputs: all of it can be put off, and is not parted.
+                weight, parting = backward, 0.0
             stages.append(StageCost(forward, backward, weight, parting, self._send_s(plan, chunk, samples)))
         return _Rank(tuple(stages), compute, recompute, tensor)
 

@@ -7,15 +7,13 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sextant_parallel.runtime import apply
-from sextant_parallel.runtime.chain import Rule, boundaries, chain_of, stage_ranges
+from sextant_parallel.runtime.chain import boundaries, chain_of, stage_ranges
 from sextant_parallel.runtime.checks import require_runnable, shares_of
 from sextant_parallel.runtime.clip import gradient_norm
-from sextant_parallel.runtime.linear import split_linear
 from sextant_parallel.runtime.mesh import build_mesh
 from sextant_parallel.runtime.normalisation import PlannedBatchNorm, synchronise
 from sextant_parallel.runtime.offload import HostStates
@@ -66,19 +64,53 @@ def test_what_cannot_be_split_is_refused_by_name(model: Any, how: ParallelPlan, 
         require_runnable(chain_of(model()), how)
 
 
+class Scaled(nn.Embedding):
+    """Not what the class it comes from computes."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens) * 2
+
+
 class Odd(nn.Module):
-    """No linear layer, and no plain table."""
+    """Parts that cannot be split as the rules of a test say."""
 
-    def __init__(self) -> None:
+    tensor_limit = 4
+
+    def __init__(self, **rules: str) -> None:
         super().__init__()
-        self.layer, self.table = nn.Bilinear(4, 4, 4), nn.Embedding(8, 4, padding_idx=0)
+        self.tensor_rules = {name.replace("_", "."): rule for name, rule in rules.items()}
+        self.layer, self.table, self.padded = nn.Bilinear(4, 4, 4), Scaled(8, 4), nn.Embedding(8, 4, padding_idx=0)
+        self.odd, self.logits = nn.Embedding(7, 4), nn.Linear(4, 7)
+        self.pairs = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
 
 
-@pytest.mark.parametrize(("part", "rule"), [("layer", Rule.COLUMN), ("layer", Rule.ROW), ("table", Rule.EMBEDDING)])
-def test_rules_for_other_kinds_of_layers_are_refused_by_name(part: str, rule: Rule) -> None:
-    with pytest.raises(PlanningError, match=f"block0.{part}: .* cannot be split as {rule}") as caught:
-        split_linear("block0", Odd(), {part: rule}, cast("DeviceMesh", None), sequence=False)
-    assert caught.value.nearest == 1
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({"layer": "column"}, "layer: Bilinear cannot be split as column"),
+        ({"layer": "row"}, "layer: Bilinear cannot be split as row"),
+        ({"table": "embedding"}, "table: Scaled cannot be split as embedding"),
+        ({"padded": "embedding"}, "padded: Embedding cannot be split as embedding"),
+        ({"odd": "embedding"}, "odd: 7 rows are no multiple of 2 ranks"),
+        ({"logits": "column-gathered"}, "logits: 7 rows are no multiple of 2 ranks"),
+        ({"pairs": "shared-input", "pairs_1": "row", "pairs_3": "row"}, "pairs: the input of the second pair"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused_by_name(rules: dict[str, str], says: str) -> None:
+    with pytest.raises(PlanningError, match=rf"0\.{says}") as caught:
+        require_runnable(chain_of(nn.Sequential(Odd(**rules))), plan(tp=2))
+    assert caught.value.field == "tp"
+    assert cast("ParallelPlan", caught.value.nearest).tp == 1
+
+
+def test_what_no_rule_is_about_is_refused_on_parts_of_a_sequence() -> None:
+    config = {"hidden": 32, "layers": 1, "heads": 4, "vocabulary": 30, "sequence": 12}
+    chain = chain_of(build("decoder", config, (12,), 30))
+    require_runnable(chain, plan(tp=2, sequence_parallel=True))
+    chain.blocks["layer_0"].gain = nn.Parameter(torch.ones(32))
+    require_runnable(chain, plan(tp=2))
+    with pytest.raises(PlanningError, match=r"layer_0\.gain works on the sequence"):
+        require_runnable(chain, plan(tp=2, sequence_parallel=True))
 
 
 def test_the_nearest_plan_that_is_named_works() -> None:

@@ -85,7 +85,8 @@ def _parted(block: nn.Module, carry: Carry, repeats: int) -> tuple[float, float]
     for number in range(2 * repeats):
         leaves = _leaves(carry)
         result = run_block(block, leaves)
-        wanted = [tensor for tensor in tensors_of(result) if tensor.requires_grad]
+        # Copies, as in a pipeline: views cannot be detached in place.
+        wanted = [tensor.clone() for tensor in tensors_of(result) if tensor.requires_grad]
         ones = [torch.ones_like(tensor) for tensor in wanted]
         given = [tensor for tensor in tensors_of(leaves) if tensor.requires_grad]
         if not wanted or not given:

@@ -307,7 +307,7 @@ def _split_blocks(chain: Chain, held: dict[str, nn.Module], mesh: Mesh) -> None:
 
 
 def _compiles(block: nn.Module, plan: ParallelPlan) -> bool:
-    """Not where our own collectives stand in the middle of the block: there is little left to fuse around them."""
+    """Not where convolutions are split or statistics shared: there is little left to fuse around their collectives."""
     own = (PlannedBatchNorm, ColumnConvolution, RowConvolution)
     return plan.cp == 1 and not any(isinstance(part, own) for part in block.modules())
 

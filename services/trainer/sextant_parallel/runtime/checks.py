@@ -5,7 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from sextant_parallel.runtime.chain import Chain, rules_of, sequence_of, stage_ranges
+from torch import nn
+
+from sextant_parallel.runtime.chain import Chain, Rule, rules_of, sequence_of, stage_ranges
+from sextant_parallel.runtime.linear import unsplittable
 from sextant_planner.plan import ParallelPlan, Schedule
 from sextant_planner.record import PlanningError
 
@@ -82,6 +85,9 @@ def _tensor(chain: Chain, plan: ParallelPlan) -> None:
         spare = plan.dp_replicate * plan.tp
         raise _refused(message, "tp", plan, tp=1, dp_replicate=spare, sequence_parallel=False)
     for name, block in ruled.items():
+        if fault := unsplittable(block, rules_of(block), plan.tp):
+            spare = plan.dp_replicate * plan.tp
+            raise _refused(f"{name}.{fault}", "tp", plan, tp=1, dp_replicate=spare, sequence_parallel=False)
         limit = int(getattr(block, "tensor_limit", 1))
         if limit % plan.tp:
             near = _near_divisor(limit, plan.tp)
@@ -109,6 +115,17 @@ def _sequence(chain: Chain, plan: ParallelPlan) -> None:
         if sequence_of(block) == "split" and not rules_of(block):
             message = f"{name} works on the sequence, and no rule says how it is split"
             raise _refused(message, "sequence_parallel", plan, sequence_parallel=False)
+        if sequence_of(block) == "split" and (free := _without_rule(block)):
+            # Each rank would have the gradient of its part of the sequence alone.
+            message = f"{name}.{free} works on the sequence, and no rule says how it is split"
+            raise _refused(message, "sequence_parallel", plan, sequence_parallel=False)
+
+
+def _without_rule(block: nn.Module) -> str | None:
+    """A parameter that no rule is about."""
+    ruled = [path for path, rule in rules_of(block).items() if rule is not Rule.SHARED_INPUT]
+    names = (name for name, _ in block.named_parameters())
+    return next((name for name in names if not any(name.startswith(f"{path}.") for path in ruled)), None)
 
 
 def _recompute(chain: Chain, plan: ParallelPlan) -> None:

@@ -11,6 +11,9 @@ from torch.autograd import Function
 
 from sextant_planner.record import PlanningError
 
+# torch 2.13 has a new name for it, which 2.11 does not know.
+_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 class _Sum(Function):
     @staticmethod
@@ -83,7 +86,7 @@ class _SumOfParts(Function):
         # Parts along the first dimension lie one after the other, as reduce_scatter takes them.
         parts = x.movedim(dim, 0).contiguous()
         out = parts.new_empty(len(parts) // ranks, *parts.shape[1:])
-        dist.reduce_scatter_tensor(out, parts, group=group)
+        _reduce_scatter(out, parts, group=group)
         return out.movedim(0, dim).contiguous()
 
     @staticmethod

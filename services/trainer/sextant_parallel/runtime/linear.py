@@ -7,8 +7,9 @@ the sum is scattered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional
@@ -21,6 +22,8 @@ from sextant_planner.record import PlanningError
 SEQUENCE = 1
 """The dimension of the sequence."""
 LAYERS = (Rule.COLUMN, Rule.COLUMN_GATHERED, Rule.ROW, Rule.EMBEDDING)
+EVEN = (Rule.COLUMN_GATHERED, Rule.EMBEDDING)
+"""What ranks must have equal parts of."""
 
 
 class ColumnLinear(nn.Linear):
@@ -28,14 +31,17 @@ class ColumnLinear(nn.Linear):
 
     mesh: DeviceMesh
     shared: bool
-    """Whether the input comes from a module that sums its gradient over the ranks."""
+    """Whether the input comes from a module that takes care of it, as for all of its columns."""
+    sequence: bool
+    """Whether it comes as this rank's part of the sequence."""
     gathered: bool
     """Whether the outputs of all ranks go out."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs / ranks), or (..., outputs)."""
         group = self.mesh.get_group()
-        out = functional.linear(x if self.shared else share(x, group), local(self.weight), local(self.bias))
+        whole = x if self.shared else _entered(x, group, sequence=self.sequence)
+        out = functional.linear(whole, local(self.weight), local(self.bias))
         return whole_of(out, out.dim() - 1, group, summed=False) if self.gathered else out
 
 
@@ -65,15 +71,28 @@ class PartEmbedding(nn.Embedding):
     def forward(self, x: Tensor) -> Tensor:
         """(...) int64 -> (..., width)."""
         rows = local(self.weight)
-        # The last ranks have fewer rows, or none, where these cannot be shared out evenly.
-        places = x - self.mesh.get_local_rank() * -(-self.num_embeddings // self.mesh.size())
+        places = x - self.mesh.get_local_rank() * len(rows)
         mine = (places >= 0) & (places < len(rows))
         found = functional.embedding(places.where(mine, 0), rows)
         return sum_over(found * mine.unsqueeze(-1), self.mesh.get_group())
 
 
-def split_linear(name: str, block: nn.Module, rules: dict[str, Rule], mesh: DeviceMesh, *, sequence: bool) -> None:
-    """Put the split classes in place of the block's own. Raises PlanningError naming what cannot be split.
+def unsplittable(block: nn.Module, rules: Mapping[str, Rule], ranks: int) -> str | None:
+    """Which submodule cannot be split as its rule says, and why; None where all can."""
+    for path, rule in rules.items():
+        module = block.get_submodule(path)
+        if rule in LAYERS and not _is_plain(module, rule):
+            return f"{path}: {type(module).__name__} cannot be split as {rule}"
+        if rule in EVEN and module.weight.shape[0] % ranks:  # type: ignore[index]
+            return f"{path}: {module.weight.shape[0]} rows are no multiple of {ranks} ranks"  # type: ignore[index]
+        under = [rules[other] for other in rules if rule is Rule.SHARED_INPUT and _is_below(other, path)]
+        if under.count(Rule.ROW) > 1:
+            return f"{path}: the input of the second pair is not the one that is shared"
+    return None
+
+
+def split_linear(block: nn.Module, rules: Mapping[str, Rule], mesh: DeviceMesh, *, sequence: bool) -> None:
+    """Put the split classes in place of the block's own, in which nothing is `unsplittable`.
 
     With `sequence` the ranks hold parts of the sequence outside of the pairs.
     """
@@ -84,29 +103,45 @@ def split_linear(name: str, block: nn.Module, rules: dict[str, Rule], mesh: Devi
         if rule in LAYERS:
             parent, _, last = path.rpartition(".")
             holder = block.get_submodule(parent)
-            enters = any(path.startswith(f"{outer}.") for outer in shared)
-            made = _split(f"{name}.{path}", getattr(holder, last), rule, mesh, shared=enters, sequence=sequence)
-            setattr(holder, last, made)
+            enters = any(_is_below(path, outer) for outer in shared)
+            setattr(holder, last, _split(getattr(holder, last), rule, mesh, shared=enters, sequence=sequence))
 
 
-def _entering(mesh: DeviceMesh, *, sequence: bool) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    """A hook that gives a module the whole input, whose gradient is summed over the ranks."""
+def _is_below(path: str, outer: str) -> bool:
+    return not outer or path.startswith(f"{outer}.")
 
-    def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        group = mesh.get_group()
-        whole = whole_of(args[0], SEQUENCE, group, summed=True) if sequence else share(args[0], group)
-        return (whole, *args[1:])
+
+def _is_plain(module: nn.Module, rule: Rule) -> bool:
+    """Whether it computes what the class that takes its place does: not what a subclass makes of it."""
+    if rule is not Rule.EMBEDDING:
+        return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    match module:
+        case nn.Embedding(padding_idx=None, max_norm=None, scale_grad_by_freq=False, sparse=False):
+            return type(module).forward is nn.Embedding.forward
+    return False
+
+
+def _entered(x: Tensor, group: dist.ProcessGroup, *, sequence: bool) -> Tensor:
+    """The whole input, whose gradient is summed over the ranks."""
+    return whole_of(x, SEQUENCE, group, summed=True) if sequence else share(x, group)
+
+
+def _entering(mesh: DeviceMesh, *, sequence: bool) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
+    """A hook that does so for a module of one input."""
+
+    def enter(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        if len(args) != 1:
+            message = f"{type(module).__name__} shares one input, but was given {len(args)}"
+            raise PlanningError(message, field="tp", nearest=1)
+        return (_entered(args[0], mesh.get_group(), sequence=sequence),)
 
     return enter
 
 
-def _split(name: str, module: nn.Module, rule: Rule, mesh: DeviceMesh, *, shared: bool, sequence: bool) -> nn.Module:
-    match rule, module:
-        case Rule.COLUMN | Rule.COLUMN_GATHERED, nn.Linear():
-            gathered = rule is Rule.COLUMN_GATHERED
-            return as_part(module, ColumnLinear, {"weight": 0, "bias": 0}, mesh, shared=shared, gathered=gathered)
-        case Rule.ROW, nn.Linear():
-            return as_part(module, RowLinear, {"weight": 1}, mesh, sequence=sequence)
-        case Rule.EMBEDDING, nn.Embedding(padding_idx=None, max_norm=None):
-            return as_part(module, PartEmbedding, {"weight": 0}, mesh)
-    raise PlanningError(f"{name}: {type(module).__name__} cannot be split as {rule}", field="tp", nearest=1)
+def _split(module: nn.Module, rule: Rule, mesh: DeviceMesh, *, shared: bool, sequence: bool) -> nn.Module:
+    if rule is Rule.ROW:
+        return as_part(module, RowLinear, {"weight": 1}, mesh, sequence=sequence)
+    if rule is Rule.EMBEDDING:
+        return as_part(module, PartEmbedding, {"weight": 0}, mesh)
+    inside = {"shared": shared, "sequence": sequence, "gathered": rule is Rule.COLUMN_GATHERED}
+    return as_part(module, ColumnLinear, {"weight": 0, "bias": 0}, mesh, **inside)

@@ -29,7 +29,7 @@ def split_tensors(blocks: dict[str, nn.Module], mesh: DeviceMesh, *, sequence: b
         if parted:
             norms = {path: SequenceParallel(use_local_output=True) for path in _norms(rules)}
             parallelize_module(block, mesh, dict(norms), src_data_rank=None)
-        split_linear(name, block, rules, mesh, sequence=parted)
+        split_linear(block, rules, mesh, sequence=parted)
         split_convolutions(name, block, rules, mesh)
 
 
