@@ -72,7 +72,6 @@ class BlockProfile(Record):
     weight_share: dict[str, float] = Field(
         default_factory=dict, description="by device: of the backward pass, what makes gradients of weights, measured"
     )
-
     parting_s: dict[str, float] = Field(
         default_factory=dict, description="by device: what a backward pass takes more in two parts, measured"
     )

@@ -8,12 +8,14 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional
 
 from sextant_parallel.runtime import apply
-from sextant_parallel.runtime.chain import boundaries, chain_of, stage_ranges
+from sextant_parallel.runtime.chain import Rule, boundaries, chain_of, stage_ranges
 from sextant_parallel.runtime.checks import require_runnable, shares_of
 from sextant_parallel.runtime.clip import gradient_norm
+from sextant_parallel.runtime.convolution import split_convolutions
 from sextant_parallel.runtime.mesh import build_mesh
 from sextant_parallel.runtime.normalisation import PlannedBatchNorm, synchronise
 from sextant_parallel.runtime.offload import HostStates
@@ -69,6 +71,19 @@ class Scaled(nn.Embedding):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return super().forward(tokens) * 2
+
+
+class Doubled(nn.Conv2d):
+    """Not what the class it comes from computes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+def test_a_convolution_that_computes_something_else_is_not_split() -> None:
+    block = nn.Sequential(Doubled(4, 4, 3))
+    with pytest.raises(PlanningError, match=r"stem\.0: only torch's own convolutions"):
+        split_convolutions("stem", block, {"0": Rule.CONV_COLUMN}, cast("DeviceMesh", None))
 
 
 class Odd(nn.Module):

@@ -82,7 +82,8 @@ def _split(name: str, module: nn.Module, rule: Rule, mesh: DeviceMesh) -> nn.Mod
 
 
 def _convolution(name: str, module: nn.Conv2d, kind: Any, dims: dict[str, int], mesh: DeviceMesh) -> nn.Module:
-    if module.groups != 1 or module.padding_mode != "zeros":
-        message = f"{name}: only convolutions without groups, padded by zeros, can be split"
+    own = type(module).forward is not nn.Conv2d.forward
+    if own or module.groups != 1 or module.padding_mode != "zeros":
+        message = f"{name}: only torch's own convolutions, without groups and padded by zeros, can be split"
         raise PlanningError(message, field="tp", nearest=1)
     return as_part(module, kind, dims, mesh)
