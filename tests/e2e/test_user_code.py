@@ -253,6 +253,21 @@ def build(input_shape, outputs, hidden=8):
         size *= n
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, hidden), torch.nn.ReLU(),
                                torch.nn.Linear(hidden, outputs))
+
+class Doubled(torch.nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+class Pair(torch.nn.Module):
+    tensor_rules, tensor_limit = {"a": "column", "b": "row"}, 8
+    def __init__(self, size, hidden):
+        super().__init__()
+        self.a, self.b = Doubled(size, hidden), torch.nn.Linear(hidden, size)
+    def forward(self, x):
+        return self.b(self.a(x))
+
+def not_split(input_shape, outputs):
+    return torch.nn.Sequential(torch.nn.Flatten(), Pair(*input_shape, 8), torch.nn.Linear(*input_shape, outputs))
 """
 
 
@@ -279,6 +294,11 @@ def test_a_model_of_ones_own_is_trained(stack: Stack, tmp_path: Path) -> None:
     wrong = {**STEPS["model"], "data": {"dataset": "own-net.data"}, "model": {"code": "nets:missing"}}
     with pytest.raises(JobFailed, match="nets:missing failed"):
         stack.client.wait(stack.client.submit(wrong, code=code), timeout=100)
+    split = {"model_parallelism": 2, "data_parallelism": 1, "pipeline_stages": 1}
+    wrong = {**wrong, "model": {"code": "nets:not_split"}, "parallel": split}
+    refused = stack.client.wait(stack.client.submit(wrong, code=code), timeout=100, check=False)
+    assert "a: Doubled cannot be split as column" in (refused.error or {})["message"]
+    assert (refused.error or {})["field"] == "parallel.model_parallelism"
 
 
 @pytest.mark.slow

@@ -56,7 +56,10 @@ def run(settings: AgentSettings) -> None:
     # A full node uses each core once, however its slots are shared out.
     threads = max(1, (os.cpu_count() or 1) // settings.slots)
     address = settings.meeting_address
-    launcher = ZygoteLauncher(settings.work_dir / "profiles", address, threads, keep=(lock.descriptor,))
+    profiles = settings.work_dir / "profiles"
+    # A rank with a user's own code may write below it, but could not make it.
+    profiles.mkdir(exist_ok=True)
+    launcher = ZygoteLauncher(profiles, address, threads, keep=(lock.descriptor,))
     launcher.warm()
     scripts = ProcessLauncher("sextant_trainer", (lock.descriptor,), {"OMP_NUM_THREADS": str(threads)})
     shop = build_workshop(settings, f"{settings.node_name}/trainer", registry, {"train": launcher, "script": scripts})

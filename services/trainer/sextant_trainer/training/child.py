@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sextant_parallel.elastic.shortage import OutOfMemory
 from sextant_parallel.world import Meeting, join, leads, lost_touch
+from sextant_planner.record import PlanningError
 from sextant_shared.contracts.specs import Distillation, TrainSpec
 from sextant_shared.errors import TransientError, WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
@@ -22,6 +23,7 @@ from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training import report
 from sextant_trainer.training.loop import PLAN_JSON, PLAN_SVG, Part, Trainer
 from sextant_trainer.training.own_code import code_of, keep_code, open_code
+from sextant_trainer.training.planning import refused
 from sextant_trainer.training.recipe import Recipe, build_model, fitted, make_recipe
 from sextant_trainer.training.study import look
 from sextant_trainer.training.tasks import Task, name_of, open_task
@@ -42,7 +44,7 @@ def train(
     """Train as rank `rank` of the gang, on `threads`; all ranks end alike, and rank 0's result counts.
 
     The ranks meet at `where`; `profiles` keeps what was measured of this node and of models. Raises WorkInterrupted
-    where other ranks are gone.
+    where other ranks are gone, and InvalidInput where they cannot train together as asked.
     """
     torch.set_num_threads(threads)
     directory = Path(bench.order.input("data").path or "")
@@ -57,6 +59,8 @@ def train(
             bench, recipe, task, profiles, lessons, Part(one_node=place.nodes == 1, first=rank == place.first)
         )
         weights = trainer.run()
+    except PlanningError as error:
+        raise refused(error) from None
     except OutOfMemory as error:
         traceback.print_exc(file=sys.stderr)
         raise TransientError(f"rank {rank}: {error}") from error

@@ -62,7 +62,7 @@ class Trainer(Watcher):
     def __init__(
         self, bench: Workbench, recipe: Recipe, task: Task, profiles: Path, lessons: Lessons | None, part: Part
     ) -> None:
-        """Plans; every rank of the world makes it. Raises InvalidInput where the ranks cannot train together."""
+        """Plans; every rank makes it. Raises InvalidInput or PlanningError where they cannot train together."""
         self._bench, self._recipe, self._task, self._part = bench, recipe, task, part
         self._teaching = lessons or task
         config = recipe.config

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from sextant_parallel import DynamicParallel, OptimizedPlan, Training
 from sextant_parallel.fit import Rebalancer, probe
+from sextant_planner.configuration import ParallelConfig
 from sextant_planner.plan import ParallelPlan
 from sextant_planner.rebalancing import Grade
 from sextant_planner.record import PlanningError
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.precision import precision_of
 from sextant_trainer.training.recipe import Recipe
+
+ASKED = {"tp": "model_parallelism", "pp": "pipeline_stages", "sequence": "context_parallelism", "dp_shard": "sharding"}
+"""What a job calls the fields of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ def choose(
 ) -> Planned:
     """Every rank calls it, and gets the same. `batch`: samples of a global batch; `sample` (n, ...): inputs.
 
-    `may_remesh`: whether the ranks share a disk, which a change to another mesh goes by. Raises InvalidInput where the
-    ranks cannot train together as asked.
+    `may_remesh`: whether the ranks share a disk, which a change to another mesh goes by. Raises InvalidInput or
+    PlanningError where the ranks cannot train together as asked.
     """
     if recipe.ranks > batch and (recipe.parallel is None or recipe.parallel.auto_tune):
         message = f"a batch of {batch} samples cannot be shared out over {recipe.ranks} data-parallel ranks"
@@ -83,10 +87,13 @@ def choose(
             accepted="float32",
         )
     config = recipe.parallel.model_copy(update={"global_batch": batch})
-    try:
-        dynamic = DynamicParallel(config, model=model, sample=sample, cache=profiles)
-        optimized = dynamic.optimize()
-    except PlanningError as error:
-        raise InvalidInput(str(error), field=f"parallel.{error.field}" if error.field else "parallel") from None
+    dynamic = DynamicParallel(config, model=model, sample=sample, cache=profiles)
+    optimized = dynamic.optimize()
     grades = frozenset(Grade) if may_remesh else frozenset({Grade.RESHARE})
     return Planned(optimized.plan, optimized, dynamic.rebalancer(optimized, grades=grades), dynamic, config.probe)
+
+
+def refused(error: PlanningError) -> InvalidInput:
+    """What a job is told of a plan that cannot be found, or cannot be run with its model."""
+    field = ASKED.get(error.field or "", error.field)
+    return InvalidInput(str(error), field=f"parallel.{field}" if field in ParallelConfig.model_fields else "parallel")
