@@ -19,7 +19,19 @@ class _Sums:
     forward: float
     backward: float
     weight: float
-    comm: float
+    """Of the backward passes: what can be put off."""
+    forward_comm: float
+    backward_comm: float
+
+    @property
+    def first(self) -> float:
+        """The forward pass with its communication."""
+        return self.forward + self.forward_comm
+
+    @property
+    def second(self) -> float:
+        """The backward pass with its communication."""
+        return self.backward + self.backward_comm
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +68,34 @@ class Estimates:
             if not may_recompute or over > saved:
                 return None
             again = sums.forward * over / saved
-        stage = (sums.forward + sums.backward + sums.comm + again) / plan.pp
-        idle = 0.0
-        if plan.pp > 1:
-            hidden = sums.weight if plan.schedule is Schedule.ZERO_BUBBLE else 0.0
-            idle = (sums.forward + sums.backward + sums.comm - hidden) / plan.pp * (plan.pp - 1) / plan.virtual_stages
+        stage = (sums.first + sums.second + again) / plan.pp
+        idle = self._waits(plan, sums) / plan.pp / plan.virtual_stages * (plan.pp - 1)
         return plan.microbatches * stage + idle + self._data_s(plan, sums)
+
+    @staticmethod
+    def _waits(plan: ParallelPlan, sums: _Sums) -> float:
+        """Seconds that a rank waits while a micro-batch goes through the other ranks, over all blocks."""
+        if plan.schedule is not Schedule.ZERO_BUBBLE:
+            return sums.first + sums.second
+        # The last rank waits for its first input, with no weight gradient to fill that with; the first one for its
+        # first gradient, beside those forward passes that come before it: more of them where it has several stages.
+        ahead = sums.first if plan.virtual_stages > 1 else 0.0
+        return max(sums.first, sums.second - sums.weight - ahead)
 
     def _sum(self, plan: ParallelPlan) -> _Sums:
         samples = plan.global_batch / plan.dp / plan.microbatches
         key = (samples, plan.tp, plan.cp, plan.sequence_parallel, plan.precision)
         if key not in self._sums:
-            forward = backward = weight = comm = 0.0
+            forward = backward = weight = forward_comm = backward_comm = 0.0
             factor = 1 / self._speed
             for index in range(len(self._costs.model.blocks)):
                 passes = self._costs.block_passes(plan, index, samples=samples, device=self._device)
                 forward += passes.forward * factor
                 backward += passes.backward * factor
                 weight += passes.weight * factor
-                comm += passes.forward_comm + passes.backward_comm
-            self._sums[key] = _Sums(forward, backward, weight, comm)
+                forward_comm += passes.forward_comm
+                backward_comm += passes.backward_comm
+            self._sums[key] = _Sums(forward, backward, weight, forward_comm, backward_comm)
         return self._sums[key]
 
     def _data_s(self, plan: ParallelPlan, sums: _Sums) -> float:

@@ -15,6 +15,7 @@ from sextant_planner.plan import Schedule
 from sextant_planner.record import PlanningError
 from sextant_planner.search.completion import complete
 from sextant_planner.search.engine import RESERVE, Choice, search
+from sextant_planner.search.estimate import Estimates
 from sextant_planner.search.space import Wishes, plans
 
 UNEVEN = [0.010, 0.030, 0.020, 0.005, 0.040, 0.015]
@@ -33,6 +34,24 @@ def test_the_chosen_plan_is_the_best_of_all_priced_one_by_one(bandwidth: float, 
     assert choice.complete
     # The bounds take stages as even, and may be off by the slack of the search.
     assert choice.best.prediction.step_s <= best * 1.02
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_no_even_pipeline_is_faster_than_its_bound(share: float) -> None:
+    model = chain([0.01] * 24)
+    parted = [block.model_copy(update={"weight_share": {"unit": share}}) for block in model.blocks]
+    model, devices = model.model_copy(update={"blocks": tuple(parted)}), cluster(4)
+    costs = StepCosts(model, devices)
+    estimates = Estimates(costs, RESERVE)
+    wishes = Wishes(global_batch=32, pp=4)
+    found = list(plans(model, devices, wishes))
+    assert {plan.schedule for plan in found} == set(Schedule)
+    for plan in found:
+        whole = complete(plan, costs, may_recompute=False, reserve=RESERVE)
+        bound = estimates.bound(plan, may_recompute=False)
+        assert whole is not None
+        assert bound is not None
+        assert bound <= costs.predict(whole).step_s * (1 + 1e-9), plan.describe()
 
 
 def test_a_small_model_on_a_fast_link_is_trained_data_parallel() -> None:
