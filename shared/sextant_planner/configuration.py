@@ -35,6 +35,7 @@ class ParallelConfig(Record):
     schedules: tuple[Annotated[Schedule, Field(strict=False)], ...] = Field(tuple(Schedule), strict=False, min_length=1)
     offload_optimizer: bool = False
     recompute: bool = True
+    compile: bool = Field(False, description="blocks go through torch.compile; with `probe`, where that is faster")
     probe: int = Field(
         0, ge=0, le=5, description="so many of the best plans run for a few steps, and the fastest is taken"
     )
@@ -111,6 +112,7 @@ class ParallelConfig(Record):
             precision=self.precision or _fastest(cluster),
             offload_optimizer=self.offload_optimizer,
             recompute=self.recompute,
+            compile=self.compile,
         )
 
 

@@ -66,7 +66,7 @@ class ParallelPlan(Record):
     batch_shares: tuple[int, ...] = Field((), description="samples of each data-parallel rank, where not even")
     precision: Precision = Precision.FLOAT32
     offload_optimizer: bool = Field(False, description="optimizer states live in host memory")
-    compile: bool = False
+    compile: bool = Field(False, description="the code of each block goes through torch.compile")
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -130,6 +130,8 @@ class ParallelPlan(Record):
             parts.append("sequence-parallel")
         if self.offload_optimizer:
             parts.append("optimizer on the host")
+        if self.compile:
+            parts.append("compiled")
         return ", ".join(parts)
 
     def _degrees(self) -> list[tuple[str, int]]:

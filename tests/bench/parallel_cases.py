@@ -218,6 +218,11 @@ PLANS: dict[str, ParallelPlan] = {
     "recompute-zero3": _plan(dp_shard=2, sharding=THREE, recompute=ALL),
     "recompute-pp2-sp2": _plan(pp=2, tp=2, sequence_parallel=True, recompute=ALL, microbatches=2),
     "offload": _plan(dp_shard=2, sharding=TWO, offload_optimizer=True),
+    "compile-dp2": _plan(dp_replicate=2, compile=True),
+    "compile-zero3-recompute": _plan(dp_shard=2, sharding=THREE, recompute=ALL, compile=True),
+    "compile-tp2": _plan(tp=2, compile=True),
+    "compile-sp2-dp2": _plan(tp=2, dp_replicate=2, sequence_parallel=True, microbatches=2, compile=True),
+    "compile-pp2": _plan(pp=2, microbatches=2, compile=True),
 }
 QUICK = ("dp2-uneven", "zero3", "tp2", "pp2-1f1b", "cp2", "recompute")
 

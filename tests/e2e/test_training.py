@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -124,6 +125,15 @@ VIT = {"zoo": "vit", "config": {"patch": 2, "hidden": 32, "heads": 4, "layers": 
     ("model", "parallel", "plan"),
     [
         (CNN, {"auto_tune": True, "probe": 2}, ""),
+        pytest.param(
+            CNN,
+            {"auto_tune": True, "probe": 1, "compile": True},
+            "",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++, which torch.compile needs"),
+            ],
+        ),
         (CNN, {"pipeline_stages": 2, "model_parallelism": 1, "data_parallelism": 1, "microbatches": 2}, "pp2"),
         pytest.param(
             VIT,
@@ -150,7 +160,9 @@ def test_a_run_by_a_plan(
     found = {name: value.shape for name, value in weights(stack, ended, tmp_path).items()}
     assert found == {name: tuple(value.shape) for name, value in whole.items()}
     candidates = json.loads((tmp_path / "plan.json").read_text())["choice"]["candidates"]
-    assert sum("measured_s" in each for each in candidates) == parallel.get("probe", 0)
+    ways = 2 if "compile" in parallel else 1
+    assert sum("measured_s" in each for each in candidates) == ways * parallel.get("probe", 0)
+    assert any("compile" in each["plan"] for each in candidates) == ("compile" in parallel)
     assert (tmp_path / "plan.svg").read_text().startswith("<svg")
 
 

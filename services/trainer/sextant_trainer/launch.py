@@ -169,6 +169,8 @@ class ZygoteLauncher:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         # Threads that OpenMP starts before a fork would be missing in the child, and hang it.
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        # What torch.compile makes is loaded as code: it is not to lie where others write.
+        environment |= {"TORCHINDUCTOR_CACHE_DIR": str(self._profiles.parent / "compiled")}
         arguments = [str(theirs.fileno()), str(self._threads), str(self._profiles), self._address]
         with theirs:
             self._process = subprocess.Popen(

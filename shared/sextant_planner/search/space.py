@@ -31,6 +31,8 @@ class Wishes:
     offload_optimizer: bool = False
     recompute: bool = True
     """Whether blocks may be computed again to save memory."""
+    compile: bool = False
+    """Whether blocks are compiled where torch can."""
 
 
 def divisors(number: int) -> list[int]:
@@ -77,6 +79,7 @@ def _with_degrees(
                     microbatches=count,
                     precision=wishes.precision,
                     offload_optimizer=wishes.offload_optimizer,
+                    compile=wishes.compile and cp == 1 and schedule is not Schedule.ZERO_BUBBLE,
                 )
 
 

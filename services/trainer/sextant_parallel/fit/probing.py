@@ -24,17 +24,22 @@ STEPS = 4
 def probe(optimized: OptimizedPlan, training: Training, number: int) -> OptimizedPlan:
     """The same decision, its first `number` candidates in the order of the seconds that their steps took here.
 
-    Every rank calls it, and gets the same. The run is not touched: each plan trains a model of its own. Raises
-    OutOfMemory where one does not fit.
+    Each compiled plan is tried as it would run otherwise too. Every rank calls it, and gets the same. The run is not
+    touched: each plan trains a model of its own. Raises OutOfMemory where one does not fit.
     """
     choice = optimized.decision.choice
     tried = [
         candidate.model_copy(update={"measured_s": _step_s(candidate, training)})
-        for candidate in choice.candidates[:number]
+        for each in choice.candidates[:number]
+        for candidate in ([each, _not_compiled(each)] if each.plan.compile else [each])
     ]
     tried.sort(key=lambda candidate: candidate.measured_s or 0.0)
     ordered = choice.model_copy(update={"candidates": (*tried, *choice.candidates[number:])})
     return OptimizedPlan(optimized.decision.model_copy(update={"choice": ordered}))
+
+
+def _not_compiled(candidate: Candidate) -> Candidate:
+    return candidate.model_copy(update={"plan": candidate.plan.model_copy(update={"compile": False})})
 
 
 def _step_s(candidate: Candidate, training: Training) -> float:

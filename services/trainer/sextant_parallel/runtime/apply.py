@@ -300,10 +300,19 @@ def _split_blocks(chain: Chain, held: dict[str, nn.Module], mesh: Mesh) -> None:
             tensor.part_sequence(chain.blocks, across)
     for index, name in enumerate(chain.blocks):
         if name in held and plan.compile and _compiles(held[name], plan):
-            # The block's own code, inside of the hooks of FSDP and of recomputation, which do not compile.
-            held[name].forward = torch.compile(held[name].forward)
+            held[name].forward = _compiled(held[name])
         if name in held and plan.recompute and plan.recompute[index]:
             recompute(held[name])
+
+
+def _compiled(block: nn.Module) -> Callable[..., Any]:
+    """The block's own code, inside of the hooks of FSDP and of recomputation, which do not compile."""
+    # Sympy comes with it, which takes 47 MB. It would cut graphs where a bucket of gradients ends, and refuses small
+    # buckets; one block is done with its gradients at about the same time.
+    from torch._dynamo import config
+
+    config.optimize_ddp = False
+    return torch.compile(block.forward)
 
 
 def _compiles(block: nn.Module, plan: ParallelPlan) -> bool:

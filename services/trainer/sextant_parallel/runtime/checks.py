@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import nn
 
 from sextant_parallel.runtime.chain import Chain, Rule, rules_of, sequence_of, stage_ranges
@@ -57,6 +60,19 @@ def _require(chain: Chain, plan: ParallelPlan) -> None:
     if plan.sequence_parallel and plan.tp > 1:
         _sequence(chain, plan)
     _recompute(chain, plan)
+    if plan.compile:
+        _compile(plan)
+
+
+def _compile(plan: ParallelPlan) -> None:
+    if plan.schedule is Schedule.ZERO_BUBBLE and plan.pp > 1:
+        raise _refused("torch cannot compile under zero-bubble schedules", "compile", plan, compile=False)
+    names = (
+        (os.environ.get("CC"), "gcc", "clang", "cc") if torch.cuda.is_available() else (os.environ.get("CXX"), "g++")
+    )
+    if not any(shutil.which(name) for name in names if name):
+        message = f"torch.compile needs a compiler on every node, and {names[1]} is not installed on this one"
+        raise _refused(message, "compile", plan, compile=False)
 
 
 def _pipeline(chain: Chain, plan: ParallelPlan) -> None:
@@ -67,8 +83,6 @@ def _pipeline(chain: Chain, plan: ParallelPlan) -> None:
         message = f"{name} is no chain of blocks, so it cannot be cut into stages"
         raise _refused(message, "pp", plan, **WITHOUT_STAGES, dp_replicate=plan.dp_replicate * plan.pp)
     stage_ranges(plan, len(chain.blocks))
-    if plan.schedule is Schedule.ZERO_BUBBLE and plan.compile:
-        raise _refused("torch cannot compile under zero-bubble schedules", "compile", plan, compile=False)
     if plan.schedule is Schedule.ZERO_BUBBLE and plan.dp_shard > 1:
         # Tried with torch 2.13: gradients of some stages are lost without a word.
         message = "torch loses sharded gradients under zero-bubble schedules"

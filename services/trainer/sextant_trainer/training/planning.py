@@ -86,6 +86,9 @@ def choose(
             field="config.precision",
             accepted="float32",
         )
+    if recipe.parallel.compile and recipe.code:
+        message = "a model of your own code cannot be compiled: what it may start ends at threads"
+        raise InvalidInput(message, field="parallel.compile", accepted="false")
     config = recipe.parallel.model_copy(update={"global_batch": batch})
     dynamic = DynamicParallel(config, model=model, sample=sample, cache=profiles)
     optimized = dynamic.optimize()
