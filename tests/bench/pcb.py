@@ -32,9 +32,9 @@ PREPARE: dict[str, Any] = {
         "columns": ["left", "top", "right", "bottom", "class"],
         "classes": {"1": "open", "2": "short", "3": "mousebite", "4": "spur", "5": "copper", "6": "pin-hole"},
     },
-    "split": {"group": "group", "val": 0.15, "test": 0.14},
-    # Of seven groups, whose sizes differ sixfold, two each are held out with this one.
-    "seed": 56,
+    "split": {"group": "group", "val": 0.11, "test": 0.1},
+    # Of seven groups, of 50 to 291 pairs, one each is held out with this one: 92000 and 77000.
+    "seed": 17,
     "register_as": "deeppcb",
 }
 MODEL: dict[str, Any] = {
@@ -67,6 +67,7 @@ CONFIG: dict[str, Any] = {
         "jitter": 4,
         "blank": 0.3,
         "paste": 4,
+        "halve": {"open": "mousebite", "short": "spur"},
         "negative": {"open": "short", "mousebite": "spur", "copper": "pin-hole"},
     },
     "checkpoint_every_steps": 100_000,

@@ -205,6 +205,7 @@ class Augmentation(Accepted):
     paste: int = Field(
         0, ge=0, le=64, description="objects of another image that are put into an image, at most (boxes)"
     )
+    halve: dict[Text, Text] | None = Field(None, max_length=1000, description="classes that halves are of (boxes)")
     negative: dict[Text, Text] | None = Field(
         None, max_length=1000, description="classes that change places in a negative, which half are (boxes)"
     )

@@ -179,6 +179,22 @@ def test_boxes_grow_with_their_objects() -> None:
     assert min(areas) < 40 < max(areas)
 
 
+def test_half_of_an_object_is_of_the_other_class() -> None:
+    images = torch.zeros(8, 2, 64, 64, dtype=torch.uint8)
+    images[:, :, 20:44] = 255
+    images[:, 1, 20:44, 28:34] = 0
+    targets = torch.tensor([[[23.0, 15.0, 39.0, 49.0, 1.0]]]).repeat(8, 1, 1)
+    kind = Variation(Augmentation(), 1, halved=(0, 2, 2))
+    whole = vary_scenes(images, targets, kind, 3, np.arange(8), 8)
+    names = whole[1][:, 0, 4]
+    assert 0 < int((names == 2).sum()) < 8
+    same = (whole[0] == images).flatten(1).all(1)
+    assert torch.equal(same, names == 1)
+    part = vary_scenes(images[4:], targets[4:], kind, 3, np.arange(4, 8), 8)
+    assert torch.equal(part[0], whole[0][4:])
+    assert torch.equal(part[1], whole[1][4:])
+
+
 def test_in_a_negative_a_box_is_of_the_other_class() -> None:
     images, targets = scene()
     kind = Variation(Augmentation(), 1, torch.tensor([0, 2, 1]))
@@ -219,6 +235,8 @@ def test_pictures_that_fill_up_a_batch_count_for_nothing(make_task: MakeTask) ->
         ({"augment": {"rotate": 5.0}}, "config.augment.rotate"),
         ({"augment": {"negative": {"gap": "scratch"}}}, "config.augment.negative"),
         ({"augment": {"negative": {"gap": "gap"}}}, "config.augment.negative"),
+        ({"augment": {"halve": {"gap": "scratch"}}}, "config.augment.halve"),
+        ({"augment": {"halve": {"scratch": "gap"}}}, "config.augment.halve"),
     ],
 )
 def test_settings_that_are_not_for_boxes_are_refused(make_task: MakeTask, config: dict[str, Any], field: str) -> None:
@@ -231,6 +249,9 @@ def test_without_a_reference_nothing_is_moved_against_it(make_task: MakeTask) ->
     make_task(augment={"jitter": 2})
     with pytest.raises(InvalidInput, match="no reference"):
         make_task(parts=[2], augment={"jitter": 2})
+    with pytest.raises(InvalidInput, match="no reference") as caught:
+        make_task(parts=[2], augment={"halve": {"gap": "spot"}})
+    assert caught.value.field == "config.augment.halve"
 
 
 def test_classes_change_places_in_a_negative(make_task: MakeTask) -> None:

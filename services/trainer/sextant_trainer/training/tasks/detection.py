@@ -156,17 +156,32 @@ class Detection(Task):
                 "there is no reference to move against", field="config.augment", accepted="jitter: 0, blank: 0"
             )
         reference = self.parts[0] if len(self.parts) > 1 else 0
-        if how.negative is None:
-            return Variation(how, reference, None)
-        names = [name for pair in how.negative.items() for name in pair]
-        accepted = f"pairs of {', '.join(self.classes)}, each at most once"
+        negative: Tensor | None = None
+        halved: tuple[int, ...] = ()
+        if how.negative is not None:
+            self._known("negative", [name for pair in how.negative.items() for name in pair], ", each at most once")
+            other = {**how.negative, **{there: here for here, there in how.negative.items()}}
+            negative = torch.tensor(self._numbers(other))
+        if how.halve is not None:
+            if not reference:
+                message = "nothing says what is there without an object: there is no reference"
+                raise InvalidInput(message, field="config.augment.halve", accepted="null")
+            self._known("halve", list(how.halve), "")
+            self._known("halve", sorted(set(how.halve.values())), "")
+            halved = tuple(self._numbers(how.halve))
+        return Variation(how, reference, negative, halved)
+
+    def _known(self, field: str, names: list[str], more: str) -> None:
+        """Raises InvalidInput where one is no class, or stands there twice."""
         for name in names:
             if name not in self.classes or names.count(name) > 1:
                 fault = "is named twice" if name in self.classes else "is no class of the data"
-                raise InvalidInput(f"{name!r} {fault}", field="config.augment.negative", accepted=accepted)
-        other = {**how.negative, **{there: here for here, there in how.negative.items()}}
-        negative = torch.tensor([self.classes.index(other.get(name, name)) for name in self.classes])
-        return Variation(how, reference, negative)
+                accepted = f"pairs of {', '.join(self.classes)}{more}"
+                raise InvalidInput(f"{name!r} {fault}", field=f"config.augment.{field}", accepted=accepted)
+
+    def _numbers(self, others: Mapping[str, str]) -> list[int]:
+        """By class, which other one it is."""
+        return [self.classes.index(others.get(name, name)) for name in self.classes]
 
     def _stored(self, split: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         part = self.splits[split]

@@ -49,17 +49,17 @@ def _paste(
         low = (np.floor(theirs[row, :2]).astype(int) - margin).clip(min=0)
         high = (np.ceil(theirs[row, 2:4]).astype(int) + margin).clip(max=size)
         by = rng.integers(size - (high - low) + 1) - low
-        if _meets(np.delete(theirs, row, 0), low, high) or _meets(boxes[boxes[:, 4] >= 0], low + by, high + by):
+        if meets(np.delete(theirs, row, 0), low, high) or meets(boxes[boxes[:, 4] >= 0], low + by, high + by):
             continue
-        image[_part(low + by, high + by)] = giver[_part(low, high)]
+        image[part(low + by, high + by)] = giver[part(low, high)]
         boxes[np.flatnonzero(boxes[:, 4] < 0)[0]] = theirs[row] + np.array([*by, *by, 0], np.float32)
 
 
-def _part(low: Corner, high: Corner) -> tuple[slice, slice, slice]:
+def part(low: Corner, high: Corner) -> tuple[slice, slice, slice]:
     """Of all channels."""
     return (slice(None), slice(low[1], high[1]), slice(low[0], high[0]))
 
 
-def _meets(boxes: Boxes, low: Corner, high: Corner) -> bool:
+def meets(boxes: Boxes, low: Corner, high: Corner) -> bool:
     """Whether a box has a part of what lies between the corners."""
     return bool(((boxes[:, :2] < high) & (boxes[:, 2:4] > low)).all(1).any())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_shared.contracts.specs import Augmentation
+from sextant_trainer.training.tasks.halving import halve
 
 DRAWS = 11
 
@@ -26,8 +27,10 @@ class Variation:
     how: Augmentation
     reference: int
     """So many of the first channels are the reference; 0 where there is none."""
-    negative: Tensor | None
+    negative: Tensor | None = None
     """By class, which it is in the negative of a picture; None where there are no negatives."""
+    halved: tuple[int, ...] = ()
+    """By class, which it is with half of it taken away; empty where nothing is."""
 
 
 def vary_scenes(
@@ -52,6 +55,9 @@ def _vary(image: Tensor, boxes: Tensor, kind: Variation, draw: list[float], seed
     how, reference = kind.how, kind.reference
     if reference:
         first, rest = image[:reference], image[reference:]
+        if kind.halved:
+            image, boxes = halve(image, boxes, reference, kind.halved, seed)
+            rest = image[reference:]
         if draw[0] < how.blank:
             rest, boxes = first.repeat(rest.shape[0] // reference, 1, 1), _without(boxes)
         along, down = (round((2 * d - 1) * how.jitter) for d in draw[1:3])
