@@ -16,6 +16,7 @@ from sextant_planner.plan import ParallelPlan
 from sextant_planner.record import PlanningError
 from tests.bench import parallel_cases as cases
 from tests.bench.parallel_cases import FAMILIES, PLANS, STEPS, Family, plan_for, refused
+from tests.bench.ranks import TIMEOUT_S
 from tests.bench.ranks import run as run_ranks
 from tests.bench.report import Report
 
@@ -26,6 +27,8 @@ PARAMETER = 1e-4
 """The same of a parameter after the last step."""
 MOVED = 0.01
 """Share by which training must have moved the parameters, so that equality says something."""
+COMPILED_S = 600.0
+"""Of a case whose blocks are compiled, which two cores may take minutes for."""
 LOOSER: dict[str, tuple[float, float, str]] = {}
 """By family: other bounds, and why."""
 
@@ -170,7 +173,9 @@ def case(family_name: str, plan_name: str, fault: str = "") -> Outcome:
     family = FAMILIES[family_name]
     plan = plan_for(plan_name, family)
     expected = [reference(family, plan, kind, steps) for kind, steps in runs(family)]
-    found: list[Outcome] = run_ranks(plan.world, rank, family_name, plan, pickle.dumps(expected), fault)
+    limit = COMPILED_S if plan.compile else TIMEOUT_S
+    given = pickle.dumps(expected)
+    found: list[Outcome] = run_ranks(plan.world, rank, family_name, plan, given, fault, timeout_s=limit)
     return max(found, key=lambda outcome: max(outcome.grad_diff / GRADIENT, outcome.param_diff / PARAMETER))
 
 
