@@ -68,13 +68,18 @@ CONFIG: dict[str, Any] = {
         "blank": 0.3,
         "paste": 4,
         "halve": {"open": "mousebite", "short": "spur"},
+        "stamp": {
+            "most": 4,
+            "dark": {"across": "open", "edge": "mousebite", "inside": "pin-hole"},
+            "bright": {"across": "short", "edge": "spur", "inside": "copper"},
+        },
         "negative": {"open": "short", "mousebite": "spur", "copper": "pin-hole"},
     },
     "checkpoint_every_steps": 100_000,
 }
 IOU = 0.33
 QUICK = {**CONFIG, "epochs": 1}
-SHIFT, NOISE, DRAWS = 3, 10.0, 4
+SHIFT, NOISE, DRAWS = 3, 10.0, 6
 """Pixels, grey levels, and how often each template is drawn for the rate of false detections."""
 FULL_HD = (1080, 1920)
 RANKS = 2

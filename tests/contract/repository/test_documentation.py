@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from sextant_exporter.settings import ExporterSettings
 from sextant_inference.settings import InferenceSettings
 from sextant_scheduler.settings import MigrateSettings, SchedulerSettings
-from sextant_shared.contracts.specs import BY_KIND, Augmentation, TrainConfig
+from sextant_shared.contracts.augmentation import Augmentation
+from sextant_shared.contracts.specs import BY_KIND, TrainConfig
 from sextant_trainer.settings import AgentSettings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sextant_shared.contracts.specs import Augmentation
+from sextant_shared.contracts.augmentation import Augmentation
 from sextant_trainer.training.tasks.augmentation import vary
 
 IMAGES = torch.rand(64, 2, 9, 9, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sextant_parallel import GlobalOrder
-from sextant_shared.contracts.specs import Augmentation, TrainConfig
+from sextant_shared.contracts.augmentation import Augmentation
+from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.recipe import Code, Recipe, fitted
 from sextant_trainer.training.study import Seen
@@ -26,6 +27,7 @@ from sextant_zoo.detecting import NOTHING, decode
 
 MakeTask = Callable[..., Task]
 SIZE, CELLS = (64, 96), (8, 12)
+LIES = {"across": "gap", "edge": "spot", "inside": "spot"}
 TARGETS = torch.tensor([[[8.0, 8, 24, 20, 0], [60, 30, 90, 60, 2], [-1, -1, -1, -1, -1]], [[-1.0] * 5] * 3])
 
 
@@ -237,6 +239,7 @@ def test_pictures_that_fill_up_a_batch_count_for_nothing(make_task: MakeTask) ->
         ({"augment": {"negative": {"gap": "gap"}}}, "config.augment.negative"),
         ({"augment": {"halve": {"gap": "scratch"}}}, "config.augment.halve"),
         ({"augment": {"halve": {"scratch": "gap"}}}, "config.augment.halve"),
+        ({"augment": {"stamp": {"dark": LIES, "bright": {**LIES, "edge": "scratch"}}}}, "config.augment.stamp"),
     ],
 )
 def test_settings_that_are_not_for_boxes_are_refused(make_task: MakeTask, config: dict[str, Any], field: str) -> None:
@@ -252,6 +255,22 @@ def test_without_a_reference_nothing_is_moved_against_it(make_task: MakeTask) ->
     with pytest.raises(InvalidInput, match="no reference") as caught:
         make_task(parts=[2], augment={"halve": {"gap": "spot"}})
     assert caught.value.field == "config.augment.halve"
+    with pytest.raises(InvalidInput, match="no reference"):
+        make_task(parts=[2], augment={"stamp": {"dark": LIES, "bright": LIES}})
+
+
+def test_each_rank_sees_its_part_of_what_is_put_into_pictures(make_task: MakeTask) -> None:
+    stamps = {"dark": LIES, "bright": LIES}
+    task = make_task(augment={"paste": 2, "stamp": {"most": 3, **stamps}, "halve": {"gap": "spot"}, "noise": 5.0})
+    order = GlobalOrder(task.rows("train"), 4, 0)
+    images, targets = task.train_batch(order, 0, slice(0, 4))
+    # As many as a picture has at most, and room for what comes.
+    assert targets.shape == (4, 3 + 2 + 3, 5)
+    for begin in (0, 2):
+        part = slice(begin, begin + 2)
+        some, theirs = task.train_batch(order, 0, part)
+        torch.testing.assert_close(some, images[part], rtol=0, atol=0)
+        torch.testing.assert_close(theirs, targets[part], rtol=0, atol=0)
 
 
 def test_classes_change_places_in_a_negative(make_task: MakeTask) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sextant_shared.contracts.specs import Augmentation
+from sextant_shared.contracts.augmentation import Augmentation
 
 
 def vary(images: Tensor, how: Augmentation, seed: int, places: NDArray[np.int64], batch: int) -> Tensor:

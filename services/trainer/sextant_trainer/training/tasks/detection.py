@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_parallel import GlobalOrder
-from sextant_shared.contracts.specs import Augmentation, TrainConfig
+from sextant_shared.contracts.augmentation import Augmentation, Stamps
+from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Seen, Study
 from sextant_trainer.training.tasks import scoring
@@ -22,7 +23,9 @@ from sextant_trainer.training.tasks.inspecting import inspect
 from sextant_trainer.training.tasks.mapped import Files, Mapped
 from sextant_trainer.training.tasks.pasting import paste
 from sextant_trainer.training.tasks.scenes import Variation, vary_scenes
+from sextant_trainer.training.tasks.stamping import Names, stamp
 from sextant_trainer.training.tasks.task import Task
+from sextant_trainer.training.tasks.tones import Lies
 from sextant_zoo.pretrained import Weights
 
 NO_BOX = -1.0
@@ -77,6 +80,7 @@ class Detection(Task):
         train = self.splits["train"]
         self._usual = max(1.0, train.boxes / max(1, len(train.images)))
         self._variation = self._varying(config.augment) if config.augment is not None else None
+        self._stamped = self._names(config.augment.stamp) if config.augment and config.augment.stamp else {}
 
     def rows(self, split: str) -> int:
         """Pictures of a split."""
@@ -94,12 +98,17 @@ class Detection(Task):
             return self._normalised(images.float()), targets
         how = self._variation.how
         seed, places = hash((self.config.seed, step)) % 2**63, np.arange(rows.start, rows.stop)
-        if how.paste:
+        if how.paste or how.stamp is not None:
             # Drawn for the whole batch, so that any number of ranks sees the same.
             rng = np.random.default_rng(seed)
             givers = self._stored("train", rng.integers(self.rows("train"), size=order.batch)[rows])
-            seeds = rng.integers(2**62, size=order.batch)[rows].tolist()
-            targets = paste(images, targets, givers, how.paste, seeds)
+            seeds, others = rng.integers(2**62, size=(2, order.batch))[:, rows].tolist()
+            if how.paste:
+                targets = paste(images, targets, givers, how.paste, seeds)
+            if how.stamp is not None:
+                targets = stamp(
+                    images, targets, givers, self._variation.reference, self._stamped, how.stamp.most, others
+                )
         varied, moved = vary_scenes(images, targets, self._variation, seed, places, order.batch)
         return self._normalised(varied), moved
 
@@ -163,20 +172,34 @@ class Detection(Task):
             other = {**how.negative, **{there: here for here, there in how.negative.items()}}
             negative = torch.tensor(self._numbers(other))
         if how.halve is not None:
-            if not reference:
-                message = "nothing says what is there without an object: there is no reference"
-                raise InvalidInput(message, field="config.augment.halve", accepted="null")
+            self._insist_on_reference("halve")
             self._known("halve", list(how.halve), "")
             self._known("halve", sorted(set(how.halve.values())), "")
             halved = tuple(self._numbers(how.halve))
         return Variation(how, reference, negative, halved)
+
+    def _names(self, stamps: Stamps) -> Names:
+        """Raises InvalidInput for what is no class, and without a reference, from which forms are told."""
+        self._insist_on_reference("stamp")
+        names: dict[tuple[bool, Lies], int] = {}
+        for light, tone in ((False, stamps.dark), (True, stamps.bright)):
+            given: dict[Lies, str] = {"across": tone.across, "edge": tone.edge, "inside": tone.inside}
+            for how, name in given.items():
+                self._known("stamp", [name], "")
+                names[light, how] = self.classes.index(name)
+        return names
+
+    def _insist_on_reference(self, field: str) -> None:
+        if len(self.parts) == 1:
+            message = "nothing says what is there without an object: there is no reference"
+            raise InvalidInput(message, field=f"config.augment.{field}", accepted="null")
 
     def _known(self, field: str, names: list[str], more: str) -> None:
         """Raises InvalidInput where one is no class, or stands there twice."""
         for name in names:
             if name not in self.classes or names.count(name) > 1:
                 fault = "is named twice" if name in self.classes else "is no class of the data"
-                accepted = f"pairs of {', '.join(self.classes)}{more}"
+                accepted = f"{', '.join(self.classes)}{more}"
                 raise InvalidInput(f"{name!r} {fault}", field=f"config.augment.{field}", accepted=accepted)
 
     def _numbers(self, others: Mapping[str, str]) -> list[int]:

@@ -13,19 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_trainer.training.tasks.pasting import Boxes, meets, part
+from sextant_trainer.training.tasks.tones import AROUND, Mask, bright, largest, lies, sides
 
-MIDDLE = 127
-"""The brightest of the dark tone."""
-AROUND = 6
-"""Pixels around an object that are looked at with it."""
-SPECK = 12
-"""Pixels; what is smaller is no piece."""
 LEAST = 20
 """Pixels of an object, and of what is left of it."""
 KEPT = (0.3, 0.7)
 """Shares of an object that may be left."""
 TRIES = 6
-Mask = NDArray[np.bool_]
 
 
 def halve(image: Tensor, boxes: Tensor, reference: int, becomes: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
@@ -56,64 +50,42 @@ def _cut(
         return
     crop = pixels[part(low, high)]
     plain, shown = crop[:reference], crop[reference:]
-    found = _shorter(shown.mean(0) > MIDDLE, plain.mean(0) > MIDDLE, rng)
+    found = _shorter(bright(shown), bright(plain), rng)
     if found is None:
         return
     whole, left, healed = found
     shown[:, healed] = np.tile(plain, (len(shown) // reference, 1, 1))[:, healed]
     # A box is as much larger than what is left as it was than the whole.
     corner = np.tile(low, 2)
-    sides = corner + _sides(whole)
-    margin = max(0.0, float(np.median([*(sides[:2] - boxes[row, :2]), *(boxes[row, 2:4] - sides[2:])])))
-    boxes[row, :4] = corner + _sides(left) + margin * np.array([-1, -1, 1, 1])
+    margin = margin_of(boxes[row, :4], corner + sides(whole))
+    boxes[row, :4] = corner + sides(left) + margin * np.array([-1, -1, 1, 1])
     boxes[row, :4] = boxes[row, :4].clip(0, np.tile(size, 2))
     boxes[row, 4] = becomes
+
+
+def margin_of(box: NDArray[np.float32], inner: NDArray[np.int64]) -> float:
+    """Pixels by which a box is larger than what is in it, on its middling sides."""
+    return max(0.0, float(np.median([*(inner[:2] - box[:2]), *(box[2:] - inner[2:])])))
 
 
 def _shorter(shown: Mask, plain: Mask, rng: np.random.Generator) -> tuple[Mask, Mask, Mask] | None:
     """The object, what is left of it, and which pixels are to be as in the reference; None where it crosses nothing.
 
-    An object takes away what has one tone in the reference: copper of a wire, or a gap. It crosses that where more
-    pieces of the tone are left than there were.
+    An object takes away what has one tone in the reference: copper of a wire, or a gap.
     """
     changed = shown != plain
     if changed.sum() < LEAST:
         return None
     ground = plain == (plain[changed].mean() > 0.5)
-    numbers, _ = _label(changed & ground)
-    sizes = np.bincount(numbers.ravel())
-    sizes[0] = 0
-    whole = numbers == sizes.argmax()
-    pieces = _pieces(ground)
-    if sizes.max() < LEAST or _pieces(ground & ~whole) <= pieces:
+    whole = largest(changed & ground)
+    if whole.sum() < LEAST or lies(ground, whole) != "across":
         return None
     rows, columns = np.indices(plain.shape)
     for _ in range(TRIES):
         angle = rng.uniform(0, 2 * np.pi)
         along = columns * np.cos(angle) + rows * np.sin(angle)
         far = along >= np.quantile(along[whole], rng.uniform(*KEPT))
-        left = whole & ~far
-        # It must hang on one side still, and reach no other.
-        hangs = _pieces(~ground | left) <= _pieces(~ground)
-        if left.sum() >= LEAST and hangs and _pieces(ground & ~left) == pieces:
-            return whole, left, changed & far
+        left = largest(whole & ~far)
+        if left.sum() >= LEAST and lies(ground, left) == "edge":
+            return whole, left, changed & ~left & (far | whole)
     return None
-
-
-def _sides(mask: Mask) -> NDArray[np.int64]:
-    """Left, top, right, bottom."""
-    rows, columns = np.nonzero(mask)
-    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-
-
-def _pieces(mask: Mask) -> int:
-    numbers, _ = _label(mask)
-    return int((np.bincount(numbers.ravel())[1:] >= SPECK).sum())
-
-
-def _label(mask: Mask) -> tuple[NDArray[np.int32], int]:
-    # Not before it is needed: what waits for work without it is to be small.
-    from scipy.ndimage import label
-
-    numbers, count = label(mask)
-    return numbers, count

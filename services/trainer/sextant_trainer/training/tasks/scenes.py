@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sextant_shared.contracts.specs import Augmentation
+from sextant_shared.contracts.augmentation import Augmentation
 from sextant_trainer.training.tasks.halving import halve
 
 DRAWS = 11
