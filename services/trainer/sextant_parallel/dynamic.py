@@ -149,10 +149,13 @@ class DynamicParallel:
         cluster = self.cluster
 
         def replan(observed: Cluster) -> OptimizedPlan:
-            again = DynamicParallel(self.config, model=optimized.decision.model, cluster=observed, cache=self._cache)
+            # Where a probe has found that blocks are faster as they are, they stay so.
+            config = self.config.model_copy(update={"compile": rebalancer.optimized.plan.compile})
+            again = DynamicParallel(config, model=optimized.decision.model, cluster=observed, cache=self._cache)
             return again.optimize()
 
-        return Rebalancer(optimized, cluster, replan, policy=policy, window=window, grades=grades)
+        rebalancer = Rebalancer(optimized, cluster, replan, policy=policy, window=window, grades=grades)
+        return rebalancer
 
     def _asked(self, model: ModelProfile, cluster: Cluster, notes: list[str]) -> Candidate | None:
         """The best plan with the degrees of the config, to compare with."""
