@@ -68,11 +68,6 @@ CONFIG: dict[str, Any] = {
         "blank": 0.3,
         "paste": 4,
         "halve": {"open": "mousebite", "short": "spur"},
-        "stamp": {
-            "most": 4,
-            "dark": {"across": "open", "edge": "mousebite", "inside": "pin-hole"},
-            "bright": {"across": "short", "edge": "spur", "inside": "copper"},
-        },
         "negative": {"open": "short", "mousebite": "spur", "copper": "pin-hole"},
     },
     "checkpoint_every_steps": 100_000,

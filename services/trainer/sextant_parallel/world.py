@@ -15,6 +15,8 @@ from sextant_parallel.elastic import interfaces
 
 # A rank that is gone must be noticed soon; the default of 30 minutes leaves survivors hanging.
 TIMEOUT = timedelta(seconds=60)
+COMPILING = timedelta(minutes=10)
+"""Where blocks are compiled a rank may be at that for minutes, while others wait for it."""
 PATIENCE = timedelta(hours=1)
 SIGNS = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo", "NCCL")
 T = TypeVar("T")
@@ -28,8 +30,10 @@ class Meeting:
     listener: int | None = None
 
 
-def join(rank: int, size: int, rendezvous: Path | Meeting) -> None:
+def join(rank: int, size: int, rendezvous: Path | Meeting, timeout: timedelta = TIMEOUT) -> None:
     """Become one of `size` ranks that meet through a file or at an address; a single rank needs nobody.
+
+    A rank that is not heard of for `timeout` while others wait for it counts as gone.
 
     A process that ends after training need not leave: the kernel closes its connections, and tearing down a group whose
     other ranks are gone can block. One that goes on calls `leave`.
@@ -40,7 +44,7 @@ def join(rank: int, size: int, rendezvous: Path | Meeting) -> None:
         return
     store = _meet(rank, size, rendezvous) if isinstance(rendezvous, Meeting) else FileStore(str(rendezvous), size)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
 
 
 def _meet(rank: int, size: int, meeting: Meeting) -> TCPStore:

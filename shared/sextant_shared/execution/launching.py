@@ -20,7 +20,7 @@ from sextant_shared.lifecycle.place import Place
 # What a child may know of this machine: nothing that holds an address or a credential.
 INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH",
-    "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME",
+    "CC", "CXX", "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME",
 )  # fmt: skip
 ROUNDS = 100
 """What is killed may have started something just before; what the kernel holds fast is left to it."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from typing import Any
+
 import pytest
+import torch
 from tests.unit.sextant_planner.models import chain, cluster
 from torch import nn
+from torch._dynamo.utils import counters
 
 from sextant_parallel import DynamicParallel, OptimizedPlan
+from sextant_parallel.runtime import apply
 from sextant_parallel.runtime.chain import chain_of
 from sextant_parallel.runtime.checks import require_runnable
 from sextant_planner.plan import ParallelPlan, Schedule
@@ -28,6 +34,20 @@ def test_a_plan_that_comes_later_is_compiled_as_the_one_before(compiled: bool) -
     rebalancer = dynamic.rebalancer(optimized)
     rebalancer.optimized = OptimizedPlan(optimized.decision.model_copy(update={"choice": tried}))
     assert rebalancer._replan(devices).plan == best.plan
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++, which compiled blocks need on processors")
+def test_blocks_are_compiled() -> None:
+    def sgd(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, lr=0.1)
+
+    torch.compiler.reset()
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 4), nn.ReLU()), nn.Linear(4, 2))
+    runtime = apply(model, ParallelPlan(global_batch=4, compile=True), optimizer=sgd, loss=lambda out, _: out.sum())
+    counters.clear()
+    runtime.train_step(torch.ones(4, 2), torch.zeros(4))
+    assert counters["stats"]["unique_graphs"] == 2
+    assert set(runtime.state()) == {"0.0.weight", "0.0.bias", "1.weight", "1.bias"}
 
 
 def test_zero_bubbles_and_parts_of_sequences_are_not_compiled() -> None:

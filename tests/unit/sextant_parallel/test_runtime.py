@@ -8,14 +8,12 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import functional
 
 from sextant_parallel.runtime import apply
 from sextant_parallel.runtime.chain import Rule, boundaries, chain_of, stage_ranges
 from sextant_parallel.runtime.checks import require_runnable, shares_of
 from sextant_parallel.runtime.clip import gradient_norm
-from sextant_parallel.runtime.convolution import split_convolutions
 from sextant_parallel.runtime.mesh import build_mesh
 from sextant_parallel.runtime.normalisation import PlannedBatchNorm, synchronise
 from sextant_parallel.runtime.offload import HostStates
@@ -81,9 +79,18 @@ class Doubled(nn.Conv2d):
 
 
 def test_a_convolution_that_computes_something_else_is_not_split() -> None:
-    block = nn.Sequential(Doubled(4, 4, 3))
-    with pytest.raises(PlanningError, match=r"stem\.0: only torch's own convolutions"):
-        split_convolutions("stem", block, {"0": Rule.CONV_COLUMN}, cast("DeviceMesh", None))
+    class Pair(nn.Module):
+        tensor_rules = {"first": Rule.CONV_COLUMN.value}
+        tensor_limit = 4
+
+        def __init__(self, first: nn.Module) -> None:
+            super().__init__()
+            self.first = first
+
+    # It is in the last stage, and yet refused on the ranks of the first too.
+    chain = chain_of(nn.Sequential(Pair(nn.Conv2d(4, 4, 3)), Pair(Doubled(4, 4, 3))))
+    with pytest.raises(PlanningError, match=r"1\.first: only torch's own convolutions"):
+        require_runnable(chain, plan(pp=2, tp=2, microbatches=2))
 
 
 class Odd(nn.Module):

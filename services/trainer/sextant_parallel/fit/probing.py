@@ -52,6 +52,9 @@ def _step_s(candidate: Candidate, training: Training) -> float:
             raise OutOfMemory(candidate) from error
         raise
     gc.collect()
+    if candidate.plan.compile:
+        # What was compiled for one plan is no use to the next, and counts against its limits.
+        torch.compiler.reset()
     slowest = torch.tensor(statistics.median(seconds[1:]), device="cuda" if torch.cuda.is_available() else "cpu")
     if dist.is_initialized():
         dist.all_reduce(slowest, dist.ReduceOp.MAX)

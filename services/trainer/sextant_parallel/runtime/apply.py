@@ -37,6 +37,10 @@ MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
 """Parameter groups -> an optimizer; such as `lambda groups: torch.optim.AdamW(groups, lr=1e-3)`."""
 
 
+MOST_SHAPES = 256
+"""Forms of blocks of one class, and of their batches, for each of which one is compiled."""
+
+
 class Runtime:
     """One rank's part of a model under a plan. Every rank of the world calls the same methods in the same order."""
 
@@ -307,11 +311,17 @@ def _split_blocks(chain: Chain, held: dict[str, nn.Module], mesh: Mesh) -> None:
 
 def _compiled(block: nn.Module) -> Callable[..., Any]:
     """The block's own code, inside of the hooks of FSDP and of recomputation, which do not compile."""
-    # Sympy comes with it, which takes 47 MB. It would cut graphs where a bucket of gradients ends, and refuses small
-    # buckets; one block is done with its gradients at about the same time.
-    from torch._dynamo import config
+    # Sympy comes with them, which takes 47 MB.
+    from torch._dynamo import config as tracing
+    from torch._inductor import config as generating
 
-    config.optimize_ddp = False
+    # It would cut graphs where a bucket of gradients ends, and refuses small buckets; one block is done with its
+    # gradients at about the same time.
+    tracing.optimize_ddp = False
+    # Blocks of one class count together: with the usual 8, those of a ninth shape would not be compiled.
+    tracing.recompile_limit = MOST_SHAPES
+    # Dropout is drawn as it is without: a run that goes on otherwise draws the same.
+    generating.fallback_random = True
     return torch.compile(block.forward)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sextant_parallel.runtime import convolution, linear
 from sextant_parallel.runtime.chain import Chain, Rule, rules_of, sequence_of, stage_ranges
-from sextant_parallel.runtime.linear import unsplittable
 from sextant_planner.plan import ParallelPlan, Schedule
 from sextant_planner.record import PlanningError
 
@@ -99,7 +99,8 @@ def _tensor(chain: Chain, plan: ParallelPlan) -> None:
         spare = plan.dp_replicate * plan.tp
         raise _refused(message, "tp", plan, tp=1, dp_replicate=spare, sequence_parallel=False)
     for name, block in ruled.items():
-        if fault := unsplittable(block, rules_of(block), plan.tp):
+        rules = rules_of(block)
+        if fault := linear.unsplittable(block, rules, plan.tp) or convolution.unsplittable(block, rules, plan.tp):
             spare = plan.dp_replicate * plan.tp
             raise _refused(f"{name}.{fault}", "tp", plan, tp=1, dp_replicate=spare, sequence_parallel=False)
         limit = int(getattr(block, "tensor_limit", 1))

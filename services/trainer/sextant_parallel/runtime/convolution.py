@@ -7,7 +7,7 @@ mesh.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -17,7 +17,6 @@ from sextant_parallel.runtime.chain import Rule
 from sextant_parallel.runtime.collectives import share, sum_over
 from sextant_parallel.runtime.normalisation import PlannedBatchNorm
 from sextant_parallel.runtime.parts import as_part, distribute, local
-from sextant_planner.record import PlanningError
 
 CONVOLUTIONS = (Rule.CONV_COLUMN, Rule.CONV_ROW, Rule.CONV_NORM)
 
@@ -57,33 +56,44 @@ class PartGroupNorm(nn.GroupNorm):
         return functional.group_norm(x, groups, local(self.weight), local(self.bias), self.eps)
 
 
-def split_convolutions(name: str, block: nn.Module, rules: dict[str, Rule], mesh: DeviceMesh) -> None:
-    """Put the split classes in place of the block's own. Raises PlanningError naming what cannot be split."""
+def unsplittable(block: nn.Module, rules: Mapping[str, Rule], ranks: int) -> str | None:
+    """Which submodule cannot be split as its rule says, and why; None where all can."""
+    for path, rule in rules.items():
+        if rule in CONVOLUTIONS and (fault := _fault(block.get_submodule(path), rule, ranks)):
+            return f"{path}: {fault}"
+    return None
+
+
+def split_convolutions(block: nn.Module, rules: Mapping[str, Rule], mesh: DeviceMesh) -> None:
+    """Put the split classes in place of the block's own, in which nothing is `unsplittable`."""
     for path, rule in rules.items():
         if rule in CONVOLUTIONS:
             parent, _, last = path.rpartition(".")
             holder = block.get_submodule(parent)
-            setattr(holder, last, _split(f"{name}.{path}", getattr(holder, last), rule, mesh))
+            setattr(holder, last, _split(getattr(holder, last), rule, mesh))
 
 
-def _split(name: str, module: nn.Module, rule: Rule, mesh: DeviceMesh) -> nn.Module:
+def _fault(module: nn.Module, rule: Rule, ranks: int) -> str | None:
     match rule, module:
-        case Rule.CONV_COLUMN, nn.Conv2d():
-            return _convolution(name, module, ColumnConvolution, {"weight": 0, "bias": 0}, mesh)
-        case Rule.CONV_ROW, nn.Conv2d():
-            return _convolution(name, module, RowConvolution, {"weight": 1}, mesh)
+        case ((Rule.CONV_COLUMN | Rule.CONV_ROW), nn.Conv2d()):
+            own = type(module).forward is not nn.Conv2d.forward
+            plain = not own and module.groups == 1 and module.padding_mode == "zeros"
+            return None if plain else "only torch's own convolutions, without groups and padded by zeros, can be split"
         case Rule.CONV_NORM, nn.BatchNorm2d():
-            norm: nn.Module = PlannedBatchNorm.of(module, ())
-            distribute(norm, {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}, mesh)
-            return norm
-        case Rule.CONV_NORM, nn.GroupNorm() if module.num_groups % mesh.size() == 0:
-            return as_part(module, PartGroupNorm, {"weight": 0, "bias": 0}, mesh)
-    raise PlanningError(f"{name}: {type(module).__name__} cannot be split as {rule}", field="tp", nearest=1)
+            return None
+        case Rule.CONV_NORM, nn.GroupNorm() if module.num_groups % ranks == 0:
+            return None
+    return f"{type(module).__name__} cannot be split as {rule}"
 
 
-def _convolution(name: str, module: nn.Conv2d, kind: Any, dims: dict[str, int], mesh: DeviceMesh) -> nn.Module:
-    own = type(module).forward is not nn.Conv2d.forward
-    if own or module.groups != 1 or module.padding_mode != "zeros":
-        message = f"{name}: only torch's own convolutions, without groups and padded by zeros, can be split"
-        raise PlanningError(message, field="tp", nearest=1)
-    return as_part(module, kind, dims, mesh)
+def _split(module: nn.Module, rule: Rule, mesh: DeviceMesh) -> nn.Module:
+    match rule:
+        case Rule.CONV_COLUMN:
+            return as_part(module, ColumnConvolution, {"weight": 0, "bias": 0}, mesh)
+        case Rule.CONV_ROW:
+            return as_part(module, RowConvolution, {"weight": 1}, mesh)
+    if isinstance(module, nn.BatchNorm2d):
+        norm: nn.Module = PlannedBatchNorm.of(module, ())
+        distribute(norm, {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}, mesh)
+        return norm
+    return as_part(module, PartGroupNorm, {"weight": 0, "bias": 0}, mesh)

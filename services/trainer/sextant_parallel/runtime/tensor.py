@@ -23,14 +23,14 @@ def split_tensors(blocks: dict[str, nn.Module], mesh: DeviceMesh, *, sequence: b
 
     `blocks` are this rank's; `sequence` asks for sequence parallelism where a block says that it has one.
     """
-    for name, block in blocks.items():
+    for block in blocks.values():
         rules = rules_of(block)
         parted = sequence and sequence_of(block) == "split"
         if parted:
             norms = {path: SequenceParallel(use_local_output=True) for path in _norms(rules)}
             parallelize_module(block, mesh, dict(norms), src_data_rank=None)
         split_linear(block, rules, mesh, sequence=parted)
-        split_convolutions(name, block, rules, mesh)
+        split_convolutions(block, rules, mesh)
 
 
 def _norms(rules: dict[str, Rule]) -> list[str]:

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sextant_parallel.elastic.shortage import OutOfMemory
-from sextant_parallel.world import Meeting, join, leads, lost_touch
+from sextant_parallel.world import COMPILING, TIMEOUT, Meeting, join, leads, lost_touch
 from sextant_planner.record import PlanningError
 from sextant_shared.contracts.specs import Distillation, TrainSpec
-from sextant_shared.errors import TransientError, WorkInterrupted
+from sextant_shared.errors import InvalidInput, TransientError, WorkInterrupted
 from sextant_shared.execution.workbench import Paused, Registration, Result, Workbench
 from sextant_shared.lifecycle.place import Place
 from sextant_trainer.training import report
@@ -33,6 +33,9 @@ from sextant_zoo.quantising import round_layers
 
 CALIBRATION, CALIBRATION_ROWS = "calibration.safetensors", 32
 """Training inputs, normalised, by which an export in eight bits finds the ranges of what layers give."""
+
+COMPILER = ("torch._dynamo", "torch._inductor")
+"""Whose errors say that blocks cannot be compiled."""
 
 CHOSEN = ("temperature", "threshold", "level")
 """What validation chose, which serving needs."""
@@ -52,8 +55,9 @@ def train(
     recipe = make_recipe(bench.order, name_of(directory), place.world, code, room=bench.directory)
     task = open_task(directory, recipe.config, recipe.model_config, recipe.weights, fixed=recipe.parallel is not None)
     recipe = fitted(recipe, task)
+    compiles = recipe.parallel is not None and recipe.parallel.compile
     try:
-        join(rank, place.world, where)
+        join(rank, place.world, where, COMPILING if compiles else TIMEOUT)
         lessons = lessons_of(_teacher(bench), task, recipe.config.distil or Distillation())
         trainer = Trainer(
             bench, recipe, task, profiles, lessons, Part(one_node=place.nodes == 1, first=rank == place.first)
@@ -68,6 +72,11 @@ def train(
         if lost_touch(error):
             traceback.print_exc(file=sys.stderr)
             raise WorkInterrupted(f"lost touch with other ranks: {error}") from error
+        if compiles and type(error).__module__.startswith(COMPILER):
+            traceback.print_exc(file=sys.stderr)
+            first = str(error).strip().partition("\n")[0]
+            message = f"torch.compile failed, and the log says how: {first}"
+            raise InvalidInput(message, field="parallel.compile", accepted="false") from error
         raise
     if weights is None:
         return Paused()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ def open_code(bench: Workbench, rank: int, where: Path | Meeting, profiles: Path
     given = [order.input("data").path, order.resume.path if order.resume else None, str(archive.parent)]
     listener = where.listener if isinstance(where, Meeting) else None
     kept = [bench.descriptor, *([listener] if listener is not None else [])]
+    # torch makes this directory whether it compiles something or not.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(bench.directory / "compiled")
     user_code.settle(bench.directory, [Path(path) for path in given if path], [profiles], kept)
     return Code(root, archive, order.input(user_code.FIELD).digest)
 

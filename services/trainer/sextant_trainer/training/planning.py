@@ -21,7 +21,14 @@ from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.precision import precision_of
 from sextant_trainer.training.recipe import Recipe
 
-ASKED = {"tp": "model_parallelism", "pp": "pipeline_stages", "sequence": "context_parallelism", "dp_shard": "sharding"}
+ASKED = {
+    "tp": "model_parallelism",
+    "pp": "pipeline_stages",
+    "cp": "context_parallelism",
+    "sequence": "context_parallelism",
+    "dp_shard": "sharding",
+    "schedule": "schedules",
+}
 """What a job calls the fields of a plan."""
 
 

@@ -175,6 +175,10 @@ class Detection(Task):
             self._insist_on_reference("halve")
             self._known("halve", list(how.halve), "")
             self._known("halve", sorted(set(how.halve.values())), "")
+            for name in how.halve:
+                if how.halve[name] == name:
+                    message = f"half of {name!r} would be {name!r}"
+                    raise InvalidInput(message, field="config.augment.halve", accepted="another class")
             halved = tuple(self._numbers(how.halve))
         return Variation(how, reference, negative, halved)
 
@@ -190,8 +194,9 @@ class Detection(Task):
         return names
 
     def _insist_on_reference(self, field: str) -> None:
-        if len(self.parts) == 1:
-            message = "nothing says what is there without an object: there is no reference"
+        """Of one image: of several, none alone says where an object is."""
+        if len(self.parts) != 2:
+            message = "there must be one image and its reference, which says what is there without an object"
             raise InvalidInput(message, field=f"config.augment.{field}", accepted="null")
 
     def _known(self, field: str, names: list[str], more: str) -> None:

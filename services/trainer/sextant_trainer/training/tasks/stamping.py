@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sextant_trainer.training.tasks.halving import margin_of
 from sextant_trainer.training.tasks.pasting import Boxes, meets, part
-from sextant_trainer.training.tasks.tones import AROUND, Lies, Mask, bright, largest, lies, sides
+from sextant_trainer.training.tasks.tones import AROUND, Lies, Mask, bright, depth, largest, lies, sides
 
-LEAST = 24
-"""Pixels of an object."""
+LEAST, THICK, DEEP = 35, 2.0, 5.0
+"""Pixels of an object, from its middle to its side, and from an edge that it is at: less is an uneven edge."""
 COVERED = 0.3
 """Of a form, as much must lie on the tone that it takes away."""
 TRIES = 12
@@ -96,6 +96,8 @@ def _put(
             continue
         how = lies(ground, taken)
         if how is None or (how == "inside" and rng.random() >= INSIDE):
+            continue
+        if depth(taken, taken) < THICK or (how == "edge" and depth(ground, taken) < DEEP):
             continue
         window[:, taken] = 0 if tone else 255
         corner = np.tile(low, 2)
