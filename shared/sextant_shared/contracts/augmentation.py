@@ -7,22 +7,6 @@ from pydantic import Field
 from sextant_shared.contracts.base import Accepted, Text
 
 
-class Stamped(Accepted):
-    """The classes of what takes a part of one tone away, by how it lies there."""
-
-    across: Text = Field(description="parts it in two")
-    edge: Text = Field(description="reaches into it from one side")
-    inside: Text = Field(description="has it all around")
-
-
-class Stamps(Accepted):
-    """New objects in pictures of two tones."""
-
-    most: int = Field(4, ge=1, le=64, description="an image")
-    dark: Stamped
-    bright: Stamped
-
-
 class Augmentation(Accepted):
     """Random variation of training images; each is the largest change, drawn evenly up to it in both directions."""
 
@@ -40,7 +24,6 @@ class Augmentation(Accepted):
         0, ge=0, le=64, description="objects of another image that are put into an image, at most (boxes)"
     )
     halve: dict[Text, Text] | None = Field(None, max_length=1000, description="classes that halves are of (boxes)")
-    stamp: Stamps | None = Field(None, description="objects made of the forms of others (boxes)")
     negative: dict[Text, Text] | None = Field(
         None, max_length=1000, description="classes that change places in a negative, which half are (boxes)"
     )

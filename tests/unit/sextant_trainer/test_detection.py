@@ -27,7 +27,6 @@ from sextant_zoo.detecting import NOTHING, decode
 
 MakeTask = Callable[..., Task]
 SIZE, CELLS = (64, 96), (8, 12)
-LIES = {"across": "gap", "edge": "spot", "inside": "spot"}
 TARGETS = torch.tensor([[[8.0, 8, 24, 20, 0], [60, 30, 90, 60, 2], [-1, -1, -1, -1, -1]], [[-1.0] * 5] * 3])
 
 
@@ -240,7 +239,6 @@ def test_pictures_that_fill_up_a_batch_count_for_nothing(make_task: MakeTask) ->
         ({"augment": {"halve": {"gap": "scratch"}}}, "config.augment.halve"),
         ({"augment": {"halve": {"scratch": "gap"}}}, "config.augment.halve"),
         ({"augment": {"halve": {"gap": "gap"}}}, "config.augment.halve"),
-        ({"augment": {"stamp": {"dark": LIES, "bright": {**LIES, "edge": "scratch"}}}}, "config.augment.stamp"),
     ],
 )
 def test_settings_that_are_not_for_boxes_are_refused(make_task: MakeTask, config: dict[str, Any], field: str) -> None:
@@ -256,17 +254,14 @@ def test_without_a_reference_nothing_is_moved_against_it(make_task: MakeTask) ->
     with pytest.raises(InvalidInput, match="and its reference") as caught:
         make_task(parts=[2], augment={"halve": {"gap": "spot"}})
     assert caught.value.field == "config.augment.halve"
-    with pytest.raises(InvalidInput, match="and its reference"):
-        make_task(parts=[2], augment={"stamp": {"dark": LIES, "bright": LIES}})
 
 
 def test_each_rank_sees_its_part_of_what_is_put_into_pictures(make_task: MakeTask) -> None:
-    stamps = {"dark": LIES, "bright": LIES}
-    task = make_task(augment={"paste": 2, "stamp": {"most": 3, **stamps}, "halve": {"gap": "spot"}, "noise": 5.0})
+    task = make_task(augment={"paste": 2, "halve": {"gap": "spot"}, "noise": 5.0})
     order = GlobalOrder(task.rows("train"), 4, 0)
     images, targets = task.train_batch(order, 0, slice(0, 4))
     # As many as a picture has at most, and room for what comes.
-    assert targets.shape == (4, 3 + 2 + 3, 5)
+    assert targets.shape == (4, 3 + 2, 5)
     for begin in (0, 2):
         part = slice(begin, begin + 2)
         some, theirs = task.train_batch(order, 0, part)

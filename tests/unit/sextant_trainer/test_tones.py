@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sextant_trainer.training.tasks.tones import Lies, Mask, depth, largest, lies, pieces, sides
+from sextant_trainer.training.tasks.tones import Lies, Mask, largest, lies, pieces, sides
 
 
 def mask(rows: slice, columns: slice) -> Mask:
@@ -34,12 +34,6 @@ END = mask(slice(10, 30), slice(0, 40))
 )
 def test_how_it_lies(ground: Mask, taken: Mask, how: Lies | None) -> None:
     assert lies(ground, taken) == how
-
-
-def test_how_deep_it_is() -> None:
-    assert depth(WIRE, mask(slice(10, 16), slice(20, 40))) == 6.0
-    block = mask(slice(10, 30), slice(20, 23))
-    assert depth(block, block) == 2.0
 
 
 def test_specks_are_no_pieces() -> None:

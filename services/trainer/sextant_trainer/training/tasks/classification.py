@@ -25,7 +25,7 @@ from sextant_trainer.training.tasks.picture import png
 from sextant_trainer.training.tasks.task import Task
 from sextant_zoo.pretrained import Weights
 
-FOR_BOXES = ("turn", "noise", "jitter", "blank", "paste", "halve", "stamp", "negative")
+FOR_BOXES = ("turn", "noise", "jitter", "blank", "paste", "halve", "negative")
 """Variations of pictures with boxes."""
 
 

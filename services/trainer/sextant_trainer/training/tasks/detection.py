@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sextant_parallel import GlobalOrder
-from sextant_shared.contracts.augmentation import Augmentation, Stamps
+from sextant_shared.contracts.augmentation import Augmentation
 from sextant_shared.contracts.specs import TrainConfig
 from sextant_shared.errors import InvalidInput
 from sextant_trainer.training.study import Seen, Study
@@ -23,9 +23,7 @@ from sextant_trainer.training.tasks.inspecting import inspect
 from sextant_trainer.training.tasks.mapped import Files, Mapped
 from sextant_trainer.training.tasks.pasting import paste
 from sextant_trainer.training.tasks.scenes import Variation, vary_scenes
-from sextant_trainer.training.tasks.stamping import Names, stamp
 from sextant_trainer.training.tasks.task import Task
-from sextant_trainer.training.tasks.tones import Lies
 from sextant_zoo.pretrained import Weights
 
 NO_BOX = -1.0
@@ -80,7 +78,6 @@ class Detection(Task):
         train = self.splits["train"]
         self._usual = max(1.0, train.boxes / max(1, len(train.images)))
         self._variation = self._varying(config.augment) if config.augment is not None else None
-        self._stamped = self._names(config.augment.stamp) if config.augment and config.augment.stamp else {}
 
     def rows(self, split: str) -> int:
         """Pictures of a split."""
@@ -98,17 +95,12 @@ class Detection(Task):
             return self._normalised(images.float()), targets
         how = self._variation.how
         seed, places = hash((self.config.seed, step)) % 2**63, np.arange(rows.start, rows.stop)
-        if how.paste or how.stamp is not None:
+        if how.paste:
             # Drawn for the whole batch, so that any number of ranks sees the same.
             rng = np.random.default_rng(seed)
             givers = self._stored("train", rng.integers(self.rows("train"), size=order.batch)[rows])
-            seeds, others = rng.integers(2**62, size=(2, order.batch))[:, rows].tolist()
-            if how.paste:
-                targets = paste(images, targets, givers, how.paste, seeds)
-            if how.stamp is not None:
-                targets = stamp(
-                    images, targets, givers, self._variation.reference, self._stamped, how.stamp.most, others
-                )
+            seeds = rng.integers(2**62, size=order.batch)[rows].tolist()
+            targets = paste(images, targets, givers, how.paste, seeds)
         varied, moved = vary_scenes(images, targets, self._variation, seed, places, order.batch)
         return self._normalised(varied), moved
 
@@ -172,7 +164,10 @@ class Detection(Task):
             other = {**how.negative, **{there: here for here, there in how.negative.items()}}
             negative = torch.tensor(self._numbers(other))
         if how.halve is not None:
-            self._insist_on_reference("halve")
+            if len(self.parts) != 2:
+                # Of several images none alone says where an object is.
+                message = "there must be one image and its reference, which says what is there without an object"
+                raise InvalidInput(message, field="config.augment.halve", accepted="null")
             self._known("halve", list(how.halve), "")
             self._known("halve", sorted(set(how.halve.values())), "")
             for name in how.halve:
@@ -181,23 +176,6 @@ class Detection(Task):
                     raise InvalidInput(message, field="config.augment.halve", accepted="another class")
             halved = tuple(self._numbers(how.halve))
         return Variation(how, reference, negative, halved)
-
-    def _names(self, stamps: Stamps) -> Names:
-        """Raises InvalidInput for what is no class, and without a reference, from which forms are told."""
-        self._insist_on_reference("stamp")
-        names: dict[tuple[bool, Lies], int] = {}
-        for light, tone in ((False, stamps.dark), (True, stamps.bright)):
-            given: dict[Lies, str] = {"across": tone.across, "edge": tone.edge, "inside": tone.inside}
-            for how, name in given.items():
-                self._known("stamp", [name], "")
-                names[light, how] = self.classes.index(name)
-        return names
-
-    def _insist_on_reference(self, field: str) -> None:
-        """Of one image: of several, none alone says where an object is."""
-        if len(self.parts) != 2:
-            message = "there must be one image and its reference, which says what is there without an object"
-            raise InvalidInput(message, field=f"config.augment.{field}", accepted="null")
 
     def _known(self, field: str, names: list[str], more: str) -> None:
         """Raises InvalidInput where one is no class, or stands there twice."""

@@ -40,13 +40,6 @@ def lies(ground: Mask, taken: Mask) -> Lies | None:
     return "edge" if hangs and ground[around].mean() >= BORDERS else None
 
 
-def depth(ground: Mask, taken: Mask) -> float:
-    """Pixels from what is not `ground`, or the edge of the window, to the farthest of `taken`."""
-    from scipy.ndimage import distance_transform_edt
-
-    return float(distance_transform_edt(np.pad(ground, 1))[1:-1, 1:-1][taken].max(initial=0.0))
-
-
 def largest(mask: Mask) -> Mask:
     """Its largest piece; all of it where there is none."""
     numbers = _numbered(mask)
